@@ -1,0 +1,1 @@
+"""recattn: recommendation as retrieval by attention."""

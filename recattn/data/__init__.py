@@ -1,0 +1,36 @@
+"""DATA: files -> tables -> histories -> batches.
+
+load_interactions("ml-100k") -> Interactions -> encode() -> Histories, Vocabulary -> leave_one_out() -> Split
+"""
+
+from recattn.data.encode import Encoded, encode
+from recattn.data.fetch import data_folder, fetch
+from recattn.data.histories import Histories
+from recattn.data.interactions import Interactions
+from recattn.data.load import load_interactions
+from recattn.data.profile import ProfileEncoder
+from recattn.data.sources import SOURCES, Source
+from recattn.data.split import Split, SplitSummary, Targets
+from recattn.data.splits import global_time, leave_one_out
+from recattn.data.summary import Summary
+from recattn.data.vocabulary import Vocabulary
+
+__all__ = [
+    "SOURCES",
+    "Encoded",
+    "Histories",
+    "Interactions",
+    "ProfileEncoder",
+    "Source",
+    "Split",
+    "SplitSummary",
+    "Summary",
+    "Targets",
+    "Vocabulary",
+    "data_folder",
+    "encode",
+    "fetch",
+    "global_time",
+    "leave_one_out",
+    "load_interactions",
+]

@@ -1,0 +1,183 @@
+"""Interactions: who took what, when; the table from which everything else is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pooch
+
+from recattn.data.columns import TimeUnit
+from recattn.data.movielens import read_movielens
+from recattn.data.repeats import count_repeats, seen_before
+from recattn.data.summary import Summary, content_hash
+from recattn.data.tables import Columns, from_pandas, read_table
+from recattn.errors import ConfigError
+
+Duplicates = Literal["first", "keep"]
+_SHORTEST = 3  # events that leave-one-out needs: one to train on, one to validate, one to test
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A table of events with what is known about its items and users.
+
+    frame: user, item (int32, int64 or str), where known rating (float32) and time (int64 seconds); in the order of the
+        file, rows numbered from 0.
+    items: item, title, genres ("Action|Drama", where known): one row for each item of the frame, sorted by item.
+    users: user and profile columns, one row for each user of the frame, sorted by user; None where nothing is known.
+    name: of the data set, or the file's name.
+    summary: what was read, kept and left out.
+
+    Duplicates are rows of the same (user, item, time). ``duplicates="first"`` keeps the first and counts the others as
+    left out, ``"keep"`` keeps all. The same (user, item) at another time is a repeat, kept and counted; so is every
+    such row of a table without times, where nothing tells a repeat from a duplicate and the row order is the order.
+
+    >>> import pandas as pd
+    >>> events = pd.DataFrame({"user": ["a", "a", "b"], "item": [7, 5, 7]})
+    >>> Interactions.from_frame(events).items["title"].tolist()
+    ['5', '7']
+    """
+
+    frame: pd.DataFrame
+    items: pd.DataFrame
+    users: pd.DataFrame | None
+    name: str
+    summary: Summary
+
+    @classmethod
+    def from_table(
+        cls,
+        path: str | Path,
+        *,
+        user_column: str = "user",
+        item_column: str = "item",
+        rating_column: str | None = None,
+        time_column: str | None = None,
+        title_column: str | None = None,
+        delimiter: str | None = None,
+        encoding: str = "utf-8",
+        time_unit: TimeUnit = "s",
+        duplicates: Duplicates = "first",
+    ) -> Self:
+        """Read a CSV, TSV, Parquet or JSON-lines file; see `tables.read_table` for what is read and refused."""
+        _check_duplicates(duplicates)
+        path = Path(path)
+        columns = Columns(user_column, item_column, rating_column, time_column, title_column)
+        frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit)
+        return cls._from_columns(frame, path.name, duplicates, (path,))
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        user_column: str = "user",
+        item_column: str = "item",
+        rating_column: str | None = None,
+        time_column: str | None = None,
+        title_column: str | None = None,
+        time_unit: TimeUnit = "s",
+        duplicates: Duplicates = "first",
+        name: str = "frame",
+    ) -> Self:
+        """Take a table in memory; it is checked like a file's, and left as it is."""
+        _check_duplicates(duplicates)
+        columns = Columns(user_column, item_column, rating_column, time_column, title_column)
+        return cls._from_columns(from_pandas(frame, columns, time_unit), name, duplicates, ())
+
+    @classmethod
+    def from_movielens(
+        cls, folder: str | Path, *, name: str, duplicates: Duplicates = "first", notes: tuple[str, ...] = ()
+    ) -> Self:
+        """Read a folder in one of MovieLens' layouts; see `movielens.read_movielens`."""
+        _check_duplicates(duplicates)
+        tables = read_movielens(Path(folder))
+        return cls._build(tables.ratings, tables.items, tables.users, name, duplicates, tables.files, notes)
+
+    @classmethod
+    def _from_columns(cls, frame: pd.DataFrame, name: str, duplicates: Duplicates, files: tuple[Path, ...]) -> Self:
+        items = None
+        if "title" in frame:
+            titled = frame.loc[frame["title"] != "", ["item", "title"]]
+            items, frame = titled.drop_duplicates("item"), frame.drop(columns="title")
+        return cls._build(frame, items, None, name, duplicates, files, ())
+
+    @classmethod
+    def _build(
+        cls,
+        frame: pd.DataFrame,
+        items: pd.DataFrame | None,
+        users: pd.DataFrame | None,
+        name: str,
+        duplicates: Duplicates,
+        files: tuple[Path, ...],
+        notes: tuple[str, ...],
+    ) -> Self:
+        read = len(frame)
+        left_out = {}
+        if "time" in frame and duplicates == "first":
+            again = seen_before(frame, ["user", "time", "item"])
+            left_out["duplicates of an earlier (user, item, time)"] = int(again.sum())
+            if again.any():
+                frame = frame[~again].reset_index(drop=True)
+        catalogue, item_notes = _attributes(frame["item"], items, "item")
+        catalogue["title"] = _titles(catalogue)
+        profiles, user_notes = (None, ()) if users is None else _attributes(frame["user"], users, "user")
+        summary = _summarise(frame, name, read, left_out, files, (*notes, *item_notes, *user_notes))
+        return cls(frame, catalogue, profiles, name, summary)
+
+
+def _check_duplicates(duplicates: str) -> None:
+    if duplicates not in {"first", "keep"}:
+        raise ConfigError(f"duplicates={duplicates!r} is not allowed; choose 'first' or 'keep'")
+
+
+def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """One row for each id that occurs, sorted, with what is known about it; and notes on what did not fit."""
+    rows = pd.DataFrame({key: np.sort(ids.unique())}).astype({key: ids.dtype})
+    if known is None:
+        return rows, ()
+    unique = known.drop_duplicates(key)
+    joined = rows.merge(unique.astype({key: ids.dtype}), on=key, how="left")
+    counts = {
+        f"{key}s have no event and are left out of the catalogue": int((~unique[key].isin(rows[key])).sum()),
+        f"{key}s have events, but no row that describes them": int((~rows[key].isin(unique[key])).sum()),
+        f"rows describe an {key} again and are left out": len(known) - len(unique),
+    }
+    return joined, tuple(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _titles(catalogue: pd.DataFrame) -> "pd.Series[str]":
+    names = catalogue["item"].astype("str")
+    return names if "title" not in catalogue else catalogue["title"].fillna(names).astype("str")
+
+
+def _summarise(
+    frame: pd.DataFrame,
+    name: str,
+    read: int,
+    left_out: Mapping[str, int],
+    files: tuple[Path, ...],
+    notes: tuple[str, ...],
+) -> Summary:
+    timed = "time" in frame
+    events_per_user = frame["user"].value_counts(sort=False)
+    return Summary(
+        name=name,
+        read=read,
+        kept=len(frame),
+        left_out=left_out,
+        users=len(events_per_user),
+        items=int(frame["item"].nunique()),
+        first_time=int(frame["time"].min()) if timed else None,
+        last_time=int(frame["time"].max()) if timed else None,
+        repeats=count_repeats(frame, ["user", "item"]),
+        tied=count_repeats(frame, ["user", "time"]) / len(frame) if timed else None,
+        short_users=int((events_per_user < _SHORTEST).sum()),
+        notes=notes,
+        hash=content_hash(frame),
+        files={path.name: pooch.file_hash(str(path), alg="sha256") for path in files},
+    )

@@ -1,0 +1,162 @@
+"""Read a table of events from CSV, TSV, Parquet or JSON lines: named columns in, checked columns out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recattn.data import columns as check
+from recattn.data.columns import Locate, TimeUnit
+from recattn.data.delimited import Delimited
+from recattn.data.jsonlines import line_of, read_json_lines
+from recattn.errors import DataError
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_JSON = {".jsonl", ".ndjson", ".json"}
+_PARQUET = {".parquet", ".pq"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are called; None where there is none.
+
+    >>> Columns(time="timestamp").named()
+    {'user': 'user', 'item': 'item', 'time': 'timestamp'}
+    """
+
+    user: str = "user"
+    item: str = "item"
+    rating: str | None = None
+    time: str | None = None
+    title: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Our name of each column that there is -> its name in the table."""
+        named = {"user": self.user, "item": self.item, "rating": self.rating, "time": self.time, "title": self.title}
+        return {ours: theirs for ours, theirs in named.items() if theirs is not None}
+
+
+def read_table(
+    path: str | Path,
+    columns: Columns | None = None,
+    *,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    time_unit: TimeUnit = "s",
+) -> pd.DataFrame:
+    r"""Read events, one a row, in the order of the file.
+
+    Returns a frame with user and item (int32, int64 or str), and where named: rating (float32), time (int64 seconds),
+    title (str). See ``columns.ids`` and ``columns.times`` for how values are understood.
+
+    path: .csv, .tsv, .jsonl or .ndjson, each also with .gz, or .parquet.
+    delimiter: one character; by default a comma, in .tsv a tab. With it, any suffix is read as delimited text.
+    time_unit: what numeric times count: "s", "ms", "us" or "ns".
+
+    Raises DataError naming file, line and column for whatever cannot be read as such a table; ConfigError for a
+    ``delimiter``, ``encoding`` or ``time_unit`` that does not exist.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "events.csv")
+    ...     _ = path.write_text("user,item,when\na,5,2001-01-01\n")
+    ...     read_table(path, Columns(time="when")).to_dict("records")
+    [{'user': 'a', 'item': 5, 'time': 978307200}]
+    """
+    path, columns = Path(path), columns or Columns()
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name the file inside of it")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+    wanted = list(dict.fromkeys(columns.named().values()))
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    suffix = suffix.lower()
+    locate: Locate
+    if delimiter is not None or suffix in _DELIMITERS:
+        file = Delimited(path, _DELIMITERS[suffix] if delimiter is None else delimiter, encoding)
+        names = file.header()
+        _require(columns, names, f"{path}, line 1")
+        table = file.read(wanted)
+
+        def locate(row: int) -> str:
+            return f"{path}, line {file.line(row)}"
+    elif suffix in _JSON:
+        table = read_json_lines(path, wanted, encoding)
+
+        def locate(row: int) -> str:
+            return f"{path}, line {line_of(path, row, encoding)}"
+    elif suffix in _PARQUET:
+        table = _read_parquet(path, columns, wanted)
+
+        def locate(row: int) -> str:
+            return f"{path}, row {row + 1}"
+    else:
+        known = ", ".join(sorted({*_DELIMITERS, *_JSON, *_PARQUET}))
+        raise DataError(f"{path}: the suffix {suffix!r} is not one of {known} (or pass delimiter= for delimited text)")
+    if table.num_rows == 0:
+        raise DataError(f"{path} is empty: it names columns, but has no rows")
+    return checked(table, columns, locate, time_unit)
+
+
+def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUnit = "s") -> pd.DataFrame:
+    """Turn the named columns of an arrow table into a checked frame; see `read_table`.
+
+    >>> checked(pa.table({"user": [3], "item": [5]}), Columns(), str).to_dict("records")
+    [{'user': 3, 'item': 5}]
+    """
+    named = columns.named()
+    frame = {ours: check.ids(table[named[ours]], named[ours], locate) for ours in ("user", "item")}
+    result = pd.DataFrame(frame)
+    if columns.rating is not None:
+        result["rating"] = check.ratings(table[columns.rating], columns.rating, locate)
+    if columns.time is not None:
+        result["time"] = check.times(table[columns.time], columns.time, locate, time_unit)
+    if columns.title is not None:
+        result["title"] = table[columns.title].cast(pa.large_string()).to_pandas().fillna("").astype("str")
+    return result
+
+
+def from_pandas(frame: pd.DataFrame, columns: Columns, time_unit: TimeUnit = "s") -> pd.DataFrame:
+    """`read_table` for a frame in memory; messages count its rows from 1.
+
+    Raises DataError for a missing column, one that mixes numbers and text, and for what `read_table` refuses.
+
+    >>> from_pandas(pd.DataFrame({"user": [3], "item": [5]}), Columns()).shape
+    (1, 2)
+    """
+    _require(columns, [str(name) for name in frame.columns], "the frame")
+    if len(frame) == 0:
+        raise DataError("the frame is empty: it names columns, but has no rows")
+    arrays: Mapping[str, pa.ChunkedArray] = {name: _to_arrow(frame, name) for name in columns.named().values()}
+    return checked(pa.table(arrays), columns, lambda row: f"row {row + 1} of the frame", time_unit)
+
+
+def _to_arrow(frame: pd.DataFrame, name: str) -> pa.ChunkedArray:
+    try:
+        return pa.chunked_array([pa.Array.from_pandas(frame[name])])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"the frame's column {name!r} mixes kinds of values: {error}") from error
+
+
+def _read_parquet(path: Path, columns: Columns, wanted: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            _require(columns, file.schema_arrow.names, str(path))
+            return file.read(columns=wanted)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet file, is damaged or was cut off: {error}") from error
+
+
+def _require(columns: Columns, names: list[str], place: str) -> None:
+    for ours, theirs in columns.named().items():
+        if names.count(theirs) != 1:
+            problem = "there is no column" if theirs not in names else "more than one column is called"
+            raise DataError(
+                f"{place}: {problem} {theirs!r}; the columns are {', '.join(map(repr, names))}. Say which one holds "
+                f"the {ours} with {ours}_column= (--{ours}-column)"
+            )

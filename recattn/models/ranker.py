@@ -1,0 +1,63 @@
+"""What every candidate-aware model offers, whatever it is made of."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from recattn.batch import History, RankingBatch
+
+CATALOGUE_ELEMENTS = 2**24
+"""`Ranker.score_all` scores the catalogue in pieces of at most this many (candidate, event) pairs."""
+
+
+class Ranker(nn.Module, ABC):
+    """A model that scores candidates against a history: the candidate asks, the history answers.
+
+    num_items: size of the catalogue; items are numbered 1 to num_items, 0 is padding.
+    max_length: how many of the last visible events a candidate reads; older ones change nothing.
+    time_aware: whether the model reads the time of the request.
+    """
+
+    num_items: int
+    max_length: int
+    time_aware: bool = False
+
+    @abstractmethod
+    def forward(self, batch: RankingBatch) -> Tensor:
+        """Logits (batch, candidates) of ``batch.candidates``; for padding candidates some number without meaning."""
+
+    @abstractmethod
+    def at_positions(
+        self, history: History, positions: Tensor, candidates: Tensor, request_time: Tensor | None = None
+    ) -> Tensor:
+        """The same candidates scored at several moments of each history.
+
+        positions: (batch, positions) int64; at position p the first p events are visible.
+        candidates: (candidates,) int64 item ids, shared by all rows and positions.
+        request_time: (batch, positions) int64 seconds, or None.
+        Returns logits (batch, positions, candidates): entry [b, p, c] equals forward's for candidate c with
+        ``visible = positions[b, p]``.
+        """
+
+    @abstractmethod
+    def contributions(self, batch: RankingBatch) -> Tensor:
+        """How much of each logit each event of the history brought, (batch, candidates, length); signed, 0 on padding.
+
+        Positive events speak for the candidate. What the sum over events leaves of the logit came from elsewhere
+        (the candidate's own bias, the profile).
+        """
+
+    def score_all(self, history: History, request_time: Tensor | None = None) -> Tensor:
+        """Scores of the whole catalogue after the whole history.
+
+        request_time: (batch,) int64 seconds, or None.
+        Returns (batch, num_items + 1) float32; column 0, the padding item, is -inf.
+        """
+        history = history.last(self.max_length)
+        size = max(1, CATALOGUE_ELEMENTS // max(1, history.items.numel()))
+        moment = None if request_time is None else request_time[:, None]
+        catalogue = torch.arange(1, self.num_items + 1, device=history.items.device)
+        logits = [self.at_positions(history, history.lengths[:, None], part, moment) for part in catalogue.split(size)]
+        padding = torch.full_like(logits[0][:, 0, :1], -torch.inf)
+        return torch.cat([padding, *(part[:, 0] for part in logits)], 1).float()

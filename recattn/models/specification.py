@@ -1,0 +1,82 @@
+"""A model as plain data, its class and its arguments, and back."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from recattn.errors import ConfigError
+
+Specification = dict[str, Any]
+"""``{"class_path": "recattn.models.TargetAttention", "init_args": {...}}``, nested where an argument is a module."""
+
+
+def describe(module: nn.Module) -> Specification:
+    """What rebuilds the module: each constructor argument is read from the attribute of the same name.
+
+    That attributes carry the arguments' names is this package's rule for layers and models; weights are not included.
+    Raises ConfigError for a module that breaks the rule.
+
+    >>> from recattn.nn import BilinearScorer
+    >>> describe(BilinearScorer(3, 5))
+    {'class_path': 'recattn.nn.BilinearScorer', 'init_args': {'query_dim': 3, 'key_dim': 5}}
+    """
+    kind = type(module)
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue  # a layer without arguments of its own shows nn.Module's
+        if not hasattr(module, name):
+            raise ConfigError(f"{kind.__name__} does not keep its argument {name!r} as an attribute, so it can't be saved")
+        value = getattr(module, name)
+        if isinstance(value, nn.Module):
+            value = describe(value)
+        arguments[name] = list(value) if isinstance(value, tuple) else value
+    # Layers and models are named by the package that exports them: files may move behind it.
+    package = ".".join(kind.__module__.split(".")[:2]) if kind.__module__.startswith("recattn.") else kind.__module__
+    return {"class_path": f"{package}.{kind.__name__}", "init_args": arguments}
+
+
+def build(specification: Specification, **overrides: object) -> nn.Module:
+    """The module that a specification describes, freshly initialised.
+
+    Only names inside recattn are followed, and only functions and classes that make modules are called: a
+    specification may come from a file that somebody else wrote.
+
+    overrides: arguments set or replaced at the outermost level.
+    Raises ConfigError for a name that recattn does not have, and for arguments that the constructor does not take.
+
+    >>> build({"class_path": "recattn.nn.DotScorer", "init_args": {}})
+    DotScorer()
+    """
+    if not isinstance(specification, dict) or not isinstance(specification.get("class_path"), str):
+        raise ConfigError(f"a specification has a class_path and init_args, got {specification!r}")
+    path = specification["class_path"]
+    factory = find_factory(path)
+    given = {**(specification.get("init_args") or {}), **overrides}
+    arguments = {
+        name: build(value) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in given.items()
+    }
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        allowed = ", ".join(inspect.signature(factory).parameters)
+        raise ConfigError(f"{path}: {error}; it takes {allowed}") from error
+    return factory(**arguments)
+
+
+def find_factory(path: str) -> Callable[..., nn.Module]:
+    """The class or preset function that ``recattn.<package>.<Name>`` names. Raises ConfigError where there is none."""
+    module_name, _, name = path.rpartition(".")
+    if module_name not in ("recattn.models", "recattn.nn"):
+        raise ConfigError(f"{path!r} is not a model of recattn: expected recattn.models.NAME, with layers recattn.nn.NAME")
+    module = importlib.import_module(module_name)
+    factory = getattr(module, name, None) if name in module.__all__ else None
+    makes = inspect.signature(factory).return_annotation if inspect.isfunction(factory) else factory
+    if factory is None or not (inspect.isclass(makes) and issubclass(makes, nn.Module)):
+        raise ConfigError(f"{path!r} does not exist: {module_name} has {', '.join(sorted(module.__all__))}")
+    found: Callable[..., nn.Module] = factory
+    return found

@@ -1,0 +1,256 @@
+"""Target attention: the candidate asks, the user's history and profile answer."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recattn.batch import History, RankingBatch
+from recattn.errors import ConfigError
+from recattn.models.event_bias import EventBias
+from recattn.models.ranker import Ranker
+from recattn.models.transitions import TransitionHead
+from recattn.nn import ScaledDotScorer, Softmax
+from recattn.nn.factored import factored_readout
+from recattn.nn.mlp import MLP, Activation
+
+
+class Memory(NamedTuple):
+    """What the candidates can ask: the history's events, then one token for each profile field.
+
+    keys, values: (batch, heads, tokens, dim of a head). bias: (batch, heads, queries, tokens).
+    mask: (batch, 1, queries, tokens), True for what a query may see.
+    log_counted: (batch, queries, length), the log-weights of the counted keys, -inf where not visible; None without.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+    mask: Tensor
+    log_counted: Tensor | None
+
+
+class TargetAttention(Ranker):
+    """Attention with the candidate item as the query and the user's history and profile as keys and values.
+
+        weights_cj = weighting_j(scorer(query_c, key_j) + recency(age_j) + time(now - t_j) + rating(r_j))
+        logit_c    = readout(Σ_j weights_cj value_j, c) + transitions_c + bias_c
+
+    query_c, key_j, value_j are embeddings of the candidate and of the history's items, split into heads; the profile's
+    fields are further keys and values. Only the last ``max_length`` visible events take part. With
+    ActivationUnitScorer, one shared table and an MLP this is DIN (see `recattn.models.DIN`); tables of their own for
+    matching and for content are what DARE (Feng et al., ICLR 2025) proposes to keep the two gradients apart.
+
+    num_items: catalogue without padding.
+    dim: width of all heads together. num_heads: divides dim.
+    scorer: module from (query, keys, mask) to scores on vectors of ``dim // num_heads``, by default ScaledDotScorer().
+        All heads share it; they differ in the part of the embedding that they compare.
+    weighting: module from (scores, mask) to weights, by default Softmax().
+    separate_tables: four embedding tables, for queries, keys, values and the readout; False: one for all.
+    readout_dims: widths of the MLP that reads the result out; empty: a dot product with the candidate's embedding.
+    readout_activation: of that MLP.
+    max_length: events that a candidate reads, at least 1.
+    recency: add a learned bias from an event's age to the scores. Without it the order is not known.
+    use_times: add a learned bias from the time passed between the event and the last visible one.
+    time_aware: measure that time up to the request instead; such a model knows more than one that is not told when its
+        answer is wanted, and is compared with its like.
+    rating_levels: the ratings that occur, ascending; each gets a learned bias. Empty: ratings are not read.
+    profile_sizes: codes of each profile field, 0 (unknown) included; each field becomes one more key and value.
+    transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
+    dropout: share of the values' coordinates dropped in training, in [0, 1).
+    Raises ConfigError for values outside of these.
+
+    Nothing visible: the retrieved vector is 0, so the logit is the candidate's bias (for an MLP, what it makes of 0).
+
+    >>> model = TargetAttention(11, dim=8)
+    >>> history = History(torch.tensor([[3, 5, 0], [2, 4, 7]]), torch.tensor([2, 3]))
+    >>> model(RankingBatch(history, torch.tensor([[1, 9], [6, 3]]))).shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        *,
+        dim: int = 64,
+        num_heads: int = 2,
+        scorer: nn.Module | None = None,
+        weighting: nn.Module | None = None,
+        separate_tables: bool = True,
+        readout_dims: Sequence[int] = (),
+        readout_activation: Activation = "relu",
+        max_length: int = 100,
+        recency: bool = True,
+        use_times: bool = False,
+        time_aware: bool = False,
+        rating_levels: Sequence[float] = (),
+        profile_sizes: Sequence[int] = (),
+        transitions: int = 10,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("num_items", num_items, 1),
+            ("dim", dim, 1),
+            ("max_length", max_length, 1),
+            ("transitions", transitions, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} must be an integer >= {least}, got {value!r}")
+        if num_heads < 1 or dim % num_heads:
+            raise ConfigError(f"num_heads must divide dim ({dim}), got {num_heads!r}")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {dropout!r}")
+        if time_aware and not use_times:
+            raise ConfigError("time_aware is True, but use_times is False: there is no time to be aware of")
+        if list(rating_levels) != sorted(set(rating_levels)):
+            raise ConfigError(f"rating_levels must ascend without repeats, got {tuple(rating_levels)!r}")
+        self.num_items, self.dim, self.num_heads, self.max_length = num_items, dim, num_heads, max_length
+        self.separate_tables, self.recency = separate_tables, recency
+        self.use_times, self.time_aware = use_times, time_aware
+        self.readout_dims, self.readout_activation = tuple(readout_dims), readout_activation
+        self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
+        self.transitions, self.dropout = transitions, dropout
+        self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
+        self.weighting = Softmax() if weighting is None else copy.deepcopy(weighting)
+
+        self.value_table = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        self.query_table, self.key_table, self.readout_table = (
+            nn.Embedding(num_items + 1, dim, padding_idx=0) if separate_tables else self.value_table for _ in range(3)
+        )
+        self.item_bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
+        self.readout = MLP(3 * dim, self.readout_dims, 1, activation=readout_activation) if self.readout_dims else None
+        self.profile_keys = nn.ModuleList(nn.Embedding(size, dim) for size in self.profile_sizes)
+        self.profile_values = nn.ModuleList(nn.Embedding(size, dim) for size in self.profile_sizes)
+        self.profile_bias = nn.Parameter(torch.zeros(num_heads, len(self.profile_sizes)))
+        # The counted keys weigh the events in a way of their own: one more head of biases, the last.
+        slopes = [0.5 * 0.3**head for head in range(num_heads)] + [0.2] * bool(transitions)
+        self.event_bias = EventBias(
+            len(slopes), recency=recency, slopes=slopes, times=use_times, rating_levels=self.rating_levels
+        )
+        self.transition_head = TransitionHead(num_items, horizon=transitions) if transitions else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Embeddings from N(0, 0.05²), the padding row and all biases 0."""
+        for part in self.modules():
+            if isinstance(part, nn.Embedding) and part.embedding_dim == self.dim:
+                nn.init.normal_(part.weight, std=0.05)
+                if part.padding_idx is not None:
+                    nn.init.zeros_(part.weight[part.padding_idx])
+        nn.init.zeros_(self.item_bias.weight)
+
+    def forward(self, batch: RankingBatch) -> Tensor:
+        """Logits (batch, candidates)."""
+        memory = self._memory(batch.history, self._visible(batch), batch.request_time)
+        _, output = self._retrieve(memory, batch.candidates)
+        logits = self._read(output, batch.candidates)
+        if self.transition_head is not None:
+            logits = logits + self.transition_head.logits(self._shares(batch, memory).sum(-1))
+        return logits
+
+    def attention(self, batch: RankingBatch) -> list[Tensor]:
+        """The weights of the one layer, [(batch, heads, candidates, length + profile fields)].
+
+        Their meaning is ``weighting.kind``'s; the counted keys are not among them (see `contributions`).
+        """
+        memory = self._memory(batch.history, self._visible(batch), batch.request_time)
+        return [self._retrieve(memory, batch.candidates)[0]]
+
+    def at_positions(
+        self, history: History, positions: Tensor, candidates: Tensor, request_time: Tensor | None = None
+    ) -> Tensor:
+        """See `Ranker.at_positions`. With Softmax and a dot product it takes `recattn.nn.factored_readout`."""
+        memory = self._memory(history, positions, request_time)
+        query = self._heads(self.query_table(candidates))
+        scores = self.scorer(query, memory.keys, memory.mask.any(2, keepdim=True))
+        if isinstance(self.weighting, Softmax) and self.readout is None:
+            gains = self._heads(self.readout_table(candidates)) @ memory.values.transpose(-1, -2)
+            found = factored_readout(scores / self.weighting.temperature, gains, memory.bias / self.weighting.temperature, memory.mask)
+            logits = found.sum(1) + self.item_bias(candidates).squeeze(-1)
+        else:
+            scores = scores[:, :, None] + memory.bias[:, :, :, None]
+            weights = self.weighting(scores, memory.mask[:, :, :, None])
+            output = weights @ memory.values[:, :, None]  # (batch, heads, positions, candidates, dim of a head)
+            logits = self._read(output.movedim(1, -2).flatten(-2), candidates)
+        if self.transition_head is not None and memory.log_counted is not None:
+            targets = history.items.gather(1, positions.clamp(max=history.items.shape[1] - 1))
+            logits = logits + self.transition_head(memory.log_counted, history.items, positions, candidates, targets)
+        return logits
+
+    def contributions(self, batch: RankingBatch) -> Tensor:
+        """See `Ranker.contributions`: weight × (value · ∂logit/∂retrieved), summed over heads, plus counted keys.
+
+        Exact with the dot product: contributions of events and profile and the candidate's bias add up to the logit
+        (an MLP is taken at its slope). The counted keys' logarithm is shared out in proportion to the mass that each
+        event brought.
+        """
+        memory = self._memory(batch.history, self._visible(batch), batch.request_time)
+        weights, output = self._retrieve(memory, batch.candidates)
+        with torch.enable_grad():
+            output = output.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self._read(output, batch.candidates).sum(), output)
+        brought = (weights * (self._heads(slope) @ memory.values.transpose(-1, -2))).sum(1)
+        brought = brought[..., : batch.history.items.shape[1]]
+        if self.transition_head is not None:
+            shares = self._shares(batch, memory)
+            mass = shares.sum(-1, keepdim=True)
+            gain = self.transition_head.logits(mass) - self.transition_head.logits(torch.zeros_like(mass))
+            brought = brought + gain * shares / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        return brought
+
+    def _visible(self, batch: RankingBatch) -> Tensor:
+        return batch.history.lengths[:, None] if batch.visible is None else batch.visible
+
+    def _heads(self, vectors: Tensor) -> Tensor:
+        """(..., things, dim) to (..., heads, things, dim of a head)."""
+        return vectors.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)
+
+    def _memory(self, history: History, visible: Tensor, now: Tensor | None) -> Memory:
+        steps = torch.arange(history.items.shape[1], device=visible.device)
+        mask = (steps < visible[..., None]) & (steps >= visible[..., None] - self.max_length)
+        bias = self.event_bias(history, visible, now if self.time_aware else None)
+        log_counted = None if self.transition_head is None else bias[:, -1].masked_fill(~mask, -math.inf)
+        bias = bias[:, : self.num_heads]
+        keys, values = self.key_table(history.items), self.value_table(history.items)
+        if self.profile_sizes:
+            batch, queries = visible.shape
+            codes = history.profile
+            if codes is None:
+                codes = torch.zeros(batch, len(self.profile_sizes), dtype=torch.int64, device=visible.device)
+            of_key = [table(code) for table, code in zip(self.profile_keys, codes.unbind(1), strict=True)]
+            of_value = [table(code) for table, code in zip(self.profile_values, codes.unbind(1), strict=True)]
+            keys = torch.cat([keys, torch.stack(of_key, 1)], 1)
+            values = torch.cat([values, torch.stack(of_value, 1)], 1)
+            of_bias = self.profile_bias[None, :, None].expand(batch, -1, queries, -1)
+            bias = torch.cat([bias, of_bias], -1)
+            mask = torch.cat([mask, mask.new_ones(batch, queries, len(self.profile_sizes))], -1)
+        values = F.dropout(values, self.dropout, self.training)
+        return Memory(self._heads(keys), self._heads(values), bias, mask[:, None], log_counted)
+
+    def _retrieve(self, memory: Memory, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (batch, heads, candidates, tokens) and the retrieved vectors (batch, candidates, dim)."""
+        scores = self.scorer(self._heads(self.query_table(candidates)), memory.keys, memory.mask)
+        weights = self.weighting(scores + memory.bias, memory.mask)
+        return weights, (weights @ memory.values).transpose(1, 2).flatten(-2)
+
+    def _read(self, output: Tensor, candidates: Tensor) -> Tensor:
+        """Retrieved vectors (..., candidates, dim) to logits (..., candidates)."""
+        vectors = self.readout_table(candidates)
+        product = output * vectors
+        if self.readout is None:
+            logits = product.sum(-1)
+        else:
+            logits = self.readout(torch.cat([output, vectors.expand_as(output), product], -1)).squeeze(-1)
+        return logits + self.item_bias(candidates).squeeze(-1)
+
+    def _shares(self, batch: RankingBatch, memory: Memory) -> Tensor:
+        """The mass of the counted keys, (batch, candidates, length)."""
+        head, items, visible = self.transition_head, batch.history.items, self._visible(batch)
+        assert head is not None and memory.log_counted is not None
+        targets = items.gather(1, visible.clamp(max=items.shape[1] - 1))
+        return head.shares(memory.log_counted, items, visible, batch.candidates, targets)

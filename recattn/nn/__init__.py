@@ -1,0 +1,47 @@
+"""Attention as retrieval: a scorer compares, a weighting decides, a layer returns what was found.
+
+    scores  = scorer(query, keys)       AdditiveScorer, DotScorer, ScaledDotScorer, BilinearScorer, ActivationUnitScorer
+    scores += bias                      RecencyBias(ages), TimeBias(times, now)
+    weights = weighting(scores, mask)   Softmax, HardRetrieval, TopK; the gates Sigmoid, Identity
+    output  = weights @ values          AttentionPooling(scorer, weighting), MultiHeadAttention
+
+Every layer is called ``layer(query, keys, values=None, mask=None, *, bias=None, need_weights=True)`` and returns
+``Attended(output, weights)``; masks are boolean with True for a real event. Imports torch and nothing else.
+"""
+
+from recattn.nn.activation_unit import ActivationUnitScorer
+from recattn.nn.additive import AdditiveScorer
+from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
+from recattn.nn.dice import Dice
+from recattn.nn.multihead import MultiHeadAttention
+from recattn.nn.pooling import AttentionPooling
+from recattn.nn.recency import RecencyBias, event_ages
+from recattn.nn.retrieval import HardRetrieval, TopK
+from recattn.nn.scorers import BilinearScorer, DotScorer, ScaledDotScorer
+from recattn.nn.time_bias import TimeBias
+from recattn.nn.weightings import Identity, Sigmoid, Softmax, masked_softmax
+
+__all__ = [
+    "ActivationUnitScorer",
+    "AdditiveScorer",
+    "Attended",
+    "AttentionPooling",
+    "BilinearScorer",
+    "Dice",
+    "DotScorer",
+    "HardRetrieval",
+    "Identity",
+    "MultiHeadAttention",
+    "RecencyBias",
+    "ScaledDotScorer",
+    "Scorer",
+    "Sigmoid",
+    "Softmax",
+    "TimeBias",
+    "TopK",
+    "Weighting",
+    "WeightsKind",
+    "event_ages",
+    "full_mask",
+    "masked_softmax",
+]

@@ -1,0 +1,39 @@
+"""Softmax retrieval of many candidates at many moments of one history, for two matrix products."""
+
+import torch
+from torch import Tensor
+
+from recattn.nn.attended import at_least_float32, fill_masked
+
+SPAN = 40.0
+"""Scores and biases are each cut at this far below their maximum: e^-80 is the least product fp32 can hold."""
+
+
+def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """r[p, c] = sum_j a_pcj g_cj with a_pc = softmax over visible j of (s_cj + b_pj), without ever forming a.
+
+    As exp(s + b) = exp(s) exp(b), with K = exp(b) (0 where not visible) and E = exp(s):
+
+        r = K (E ∘ g)ᵀ / K Eᵀ
+
+    which is what "softmax over the history, then a dot product with the candidate" gives at every position p for every
+    candidate c, where g_cj = value_j · readout_c. The direct form costs positions × candidates × length exponentials;
+    this one (positions + candidates) × length of them and two matrix products.
+
+    scores, gains: (..., candidates, length). bias: (..., positions, length). mask: bool, broadcasts to bias, True for
+    an event that the position sees. Returns (..., positions, candidates), 0 where nothing is visible.
+    Exact, up to rounding, while the scores of one candidate and the biases of one position each span less than
+    ``SPAN``; what lies further below the maximum is raised to there (e^-40 of the largest weight).
+
+    >>> scores, gains = torch.zeros(1, 2), torch.tensor([[1.0, 3.0]])
+    >>> factored_readout(scores, gains, torch.zeros(2, 2), torch.tensor([[True, False], [True, True]])).tolist()
+    [[1.0], [2.0]]
+    """
+    wide, bias = at_least_float32(scores), at_least_float32(bias)
+    # Any constant per candidate or per position cancels in the quotient, so the maxima need no gradient.
+    exp_scores = (wide - wide.detach().amax(-1, keepdim=True)).clamp(min=-SPAN).exp()
+    top = fill_masked(bias.detach(), mask, -torch.inf).amax(-1, keepdim=True).nan_to_num(neginf=0.0)
+    kernel = (bias - top).clamp(min=-SPAN, max=0.0).exp() * mask
+    found = kernel @ (exp_scores * gains).transpose(-1, -2)
+    total = kernel @ exp_scores.transpose(-1, -2)
+    return (found / total.clamp(min=torch.finfo(total.dtype).tiny)).to(scores.dtype)

@@ -1,0 +1,63 @@
+"""A split as Lightning's loaders."""
+
+from collections.abc import Iterator
+
+import pytorch_lightning as pl
+
+from recattn.batch import TargetBatch
+from recattn.data.batches import target_batches
+from recattn.data.split import Split
+from recattn.data.windows import SequenceLoader
+
+
+class TargetLoader:
+    """The validation targets of a split, as TargetBatches."""
+
+    def __init__(self, split: Split, *, batch_size: int, time_aware: bool) -> None:
+        self.split, self.batch_size, self.time_aware = split, batch_size, time_aware
+
+    def __len__(self) -> int:
+        return -(-len(self.split.validation.users) // self.batch_size)
+
+    def __iter__(self) -> Iterator[TargetBatch]:
+        for _, batch in target_batches(
+            self.split.histories, self.split.validation, batch_size=self.batch_size, time_aware=self.time_aware
+        ):
+            yield batch
+
+
+class SequenceData(pl.LightningDataModule):
+    """Trains on a split's training part at every position, validates on its validation targets.
+
+    batch_size, positions, context: see SequenceLoader. seed: of the order; each epoch has its own, so that a training
+    that is resumed at an epoch meets the batches it would have met.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int = 8,
+        positions: int = 48,
+        context: int = 50,
+        time_aware: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.split, self.train = split, split.train
+        self.batch_size, self.positions, self.context = batch_size, positions, context
+        self.time_aware, self.seed = time_aware, seed
+
+    def train_dataloader(self) -> SequenceLoader:
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return SequenceLoader(
+            self.train,
+            batch_size=self.batch_size,
+            positions=self.positions,
+            context=self.context,
+            seed=self.seed,
+            epoch=epoch,
+        )
+
+    def val_dataloader(self) -> TargetLoader:
+        return TargetLoader(self.split, batch_size=128, time_aware=self.time_aware)

@@ -1,0 +1,128 @@
+"""What training adds to a ranker: loss, optimiser, schedule and the metrics of each epoch."""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recattn.batch import RankingBatch, SequenceBatch, TargetBatch
+from recattn.errors import ConfigError
+from recattn.evaluation import hit_rate, ndcg, target_ranks
+from recattn.models import Ranker
+from recattn.nn.losses import binary_loss, sampled_softmax_loss
+
+Loss = Literal["softmax", "bce"]
+
+
+class RankingTask(pl.LightningModule):
+    """Trains a Ranker to put what the user took next above the rest of the catalogue.
+
+    Batches may be of two kinds. A SequenceBatch asks at every position of a history for the event that follows, against
+    the whole catalogue or a sample of it that all positions share; items the user has already are no candidates
+    then, as they are none when recommending. A RankingBatch with labels is a table of clicks: cross-entropy of each
+    candidate's logit with its label.
+
+    model: the ranker.
+    loss: ``"softmax"``, cross-entropy over the candidates, or ``"bce"``, each candidate a yes or no of its own.
+    num_negatives: size of the shared sample; None: the whole catalogue.
+    item_counts: (num_items + 1,) how often each item occurs in training; the sample is drawn with probability
+        proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
+    learning_rate: Adam's, after a warm-up over ``warmup_steps``, falling to 0 as a cosine over the whole training.
+    weight_decay: AdamW's.
+    Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out).
+    Raises ConfigError for values outside of these.
+    """
+
+    def __init__(
+        self,
+        model: Ranker,
+        *,
+        loss: Loss = "softmax",
+        num_negatives: int | None = None,
+        item_counts: Tensor | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        if loss not in ("softmax", "bce"):
+            raise ConfigError(f"loss must be 'softmax' or 'bce', got {loss!r}")
+        if num_negatives is not None and num_negatives < 1:
+            raise ConfigError(f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}")
+        if not learning_rate > 0:
+            raise ConfigError(f"learning_rate must be > 0, got {learning_rate!r}")
+        self.model = model
+        self.loss, self.num_negatives = loss, num_negatives
+        self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        chances = torch.ones(model.num_items + 1) if item_counts is None else item_counts.float().clamp(min=0) ** 0.75
+        chances[0] = 0.0
+        self.register_buffer("chances", chances / chances.sum(), persistent=False)
+        self._ranks: list[Tensor] = []
+
+    chances: Tensor
+
+    def training_step(self, batch: SequenceBatch | RankingBatch, _batch_index: int) -> Tensor:
+        loss = self._sequence_loss(batch) if isinstance(batch, SequenceBatch) else self._label_loss(batch)
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.history.items.shape[0])
+        return loss
+
+    def _label_loss(self, batch: RankingBatch) -> Tensor:
+        if batch.labels is None:
+            raise ConfigError("a RankingBatch to train on needs labels")
+        real = batch.candidates != 0
+        return F.binary_cross_entropy_with_logits(self.model(batch)[real], batch.labels[real])
+
+    def _sequence_loss(self, batch: SequenceBatch) -> Tensor:
+        history, positions, mask = batch
+        targets = history.items.gather(1, positions)
+        told = self.model.time_aware and history.times is not None
+        moments = history.times.gather(1, positions) if told else None
+        if self.loss == "softmax" and self.num_negatives is None:
+            catalogue = torch.arange(1, self.model.num_items + 1, device=targets.device)
+            logits = self.model.at_positions(history, positions, catalogue, moments)
+            logits = logits.masked_fill(self._no_candidates(history.items, positions, targets, catalogue), -torch.inf)
+            return F.cross_entropy(logits[mask], targets[mask] - 1)
+        if self.num_negatives is None:
+            sample = torch.arange(1, self.model.num_items + 1, device=targets.device)
+            expected = torch.ones(len(sample), device=targets.device)
+        else:
+            sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
+            expected = self.chances[sample] * self.num_negatives
+        negatives = self.model.at_positions(history, positions, sample, moments)
+        positive = self.model(RankingBatch(history, targets, visible=positions, request_time=moments))
+        ignored = self._no_candidates(history.items, positions, targets, sample) | (sample == targets[..., None])
+        if self.loss == "softmax":
+            return sampled_softmax_loss(positive[mask], negatives[mask], expected.log(), ignored[mask])
+        return binary_loss(positive[mask], negatives[mask], ignored[mask])
+
+    def _no_candidates(self, items: Tensor, positions: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
+        """(batch, positions, candidates) bool: True for what the user has already, but for the target itself."""
+        batch, length = items.shape
+        first = torch.full((batch, self.model.num_items + 1), length, device=items.device)
+        steps = torch.arange(length, device=items.device).expand(batch, -1)
+        first = first.scatter_reduce(1, items, steps, "amin")[:, candidates]
+        return (first[:, None] < positions[..., None]) & (candidates != targets[..., None])
+
+    def on_validation_epoch_start(self) -> None:
+        self._ranks = []
+
+    def validation_step(self, batch: TargetBatch, _batch_index: int) -> None:
+        scores = self.model.score_all(batch.history, batch.request_time)
+        self._ranks.append(target_ranks(scores, batch.targets, batch.history.items).cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        ranks = torch.cat(self._ranks).numpy()
+        for name, values in (("hr@10", hit_rate(ranks, 10)), ("ndcg@10", ndcg(ranks, 10))):
+            self.log(name, float(values.mean()), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        total = max(int(self.trainer.estimated_stepping_batches), self.warmup_steps + 1)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / self.warmup_steps, total_iters=self.warmup_steps)
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total - self.warmup_steps)
+        schedule = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, fall], [self.warmup_steps])
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
