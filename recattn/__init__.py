@@ -1,1 +1,36 @@
-"""recattn: recommendation as retrieval by attention."""
+"""recattn: recommendation as retrieval by attention.
+
+>>> import recattn
+>>> recattn.TargetAttention(num_items=7).num_items
+7
+"""
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recattn.models import DIN, TargetAttention
+    from recattn.serving.recommender import load
+    from recattn.training import RankingTask
+
+__version__ = version("recattn")
+__all__ = ["DIN", "RankingTask", "TargetAttention", "load"]
+
+_HOME = {
+    "DIN": "recattn.models",
+    "RankingTask": "recattn.training",
+    "TargetAttention": "recattn.models",
+    "load": "recattn.serving.recommender",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when first asked for: `import recattn` stays light.
+    if name not in _HOME:
+        raise AttributeError(f"module 'recattn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

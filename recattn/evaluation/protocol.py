@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recattn.batch import History
-from recattn.data.batches import pad_histories
+from recattn.data.batches import target_batches
 from recattn.data.splits import Split
 from recattn.errors import ConfigError
 from recattn.evaluation.ranks import target_ranks
@@ -70,32 +70,25 @@ def rank_targets(
     """
     if part not in ("validation", "test"):
         raise ConfigError(f"part is {part!r}: allowed are 'validation' and 'test'")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
     histories = split.histories
-    users, positions = split.test if part == "test" else split.validation
-    if not len(users):
+    targets = split.test if part == "test" else split.validation
+    if not len(targets.users):
         raise ConfigError(f"the split {split.name!r} has no {part} targets")
-    if time_aware and histories.times is None:
-        raise ConfigError("time_aware is True, but the data has no times")
-    ranks = np.empty(len(users), np.int64)
-    longest_first = np.argsort(-positions, kind="stable")
-    for start in range(0, len(users), batch_size):
-        rows = longest_first[start : start + batch_size]
-        events = histories.offsets[users[rows]] + positions[rows]
-        history = pad_histories(histories, users[rows], positions[rows])
-        times = torch.from_numpy(histories.times[events]) if time_aware and histories.times is not None else None
+    ranks = np.empty(len(targets.users), np.int64)
+    done = 0
+    for rows, batch in target_batches(histories, targets, batch_size=batch_size, time_aware=time_aware):
         with torch.inference_mode():
-            scores = scorer(history, times)
+            scores = scorer(batch.history, batch.request_time)
             expected = (len(rows), histories.num_items + 1)
             if tuple(scores.shape) != expected:
                 raise ConfigError(
                     f"the scorer returned scores {tuple(scores.shape)}: they must be {expected}, (batch, num_items + 1)"
                 )
-            targets = torch.from_numpy(histories.items[events].astype(np.int64))
-            ranks[rows] = target_ranks(scores, targets, history.items if filter_seen else None).cpu().numpy()
+            seen = batch.history.items if filter_seen else None
+            ranks[rows] = target_ranks(scores, batch.targets, seen).cpu().numpy()
+        done += len(rows)
         if progress is not None:
-            progress(min(start + batch_size, len(users)), len(users))
+            progress(done, len(ranks))
     return ranks
 
 

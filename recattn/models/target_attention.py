@@ -85,7 +85,7 @@ class TargetAttention(Ranker):
         readout_activation: Activation = "relu",
         max_length: int = 100,
         recency: bool = True,
-        use_times: bool = False,
+        use_times: bool = True,
         time_aware: bool = False,
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),

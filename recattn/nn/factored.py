@@ -20,8 +20,10 @@ def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) 
     candidate c, where g_cj = value_j · readout_c. The direct form costs positions × candidates × length exponentials;
     this one (positions + candidates) × length of them and two matrix products.
 
-    scores, gains: (..., candidates, length). bias: (..., positions, length). mask: bool, broadcasts to bias, True for
-    an event that the position sees. Returns (..., positions, candidates), 0 where nothing is visible.
+    scores, gains: (..., candidates, length). bias: (..., positions, length). mask: bool (..., positions or 1, length),
+    broadcasts to bias, True for an event that the position sees. Returns (..., positions, candidates) in the type of
+    scores, 0 where nothing is visible; fp16 and bf16 are computed in fp32. What lies where no position looks has no
+    part, as long as it is finite.
     Exact, up to rounding, while the scores of one candidate and the biases of one position each span less than
     ``SPAN``; what lies further below the maximum is raised to there (e^-40 of the largest weight).
 
@@ -29,11 +31,17 @@ def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) 
     >>> factored_readout(scores, gains, torch.zeros(2, 2), torch.tensor([[True, False], [True, True]])).tolist()
     [[1.0], [2.0]]
     """
-    wide, bias = at_least_float32(scores), at_least_float32(bias)
+    if not scores.shape[-1]:
+        return (bias.unsqueeze(-2) + scores.unsqueeze(-3)).sum(-1).to(scores.dtype)  # zeros of the right shape
+    dtype = torch.promote_types(at_least_float32(scores).dtype, at_least_float32(bias).dtype)
+    bias = bias.to(dtype)
+    # What no position sees must not be the maximum: the real scores below it would be raised.
+    wide = fill_masked(scores.to(dtype), mask.any(-2, keepdim=True), torch.finfo(dtype).min)
     # Any constant per candidate or per position cancels in the quotient, so the maxima need no gradient.
     exp_scores = (wide - wide.detach().amax(-1, keepdim=True)).clamp(min=-SPAN).exp()
     top = fill_masked(bias.detach(), mask, -torch.inf).amax(-1, keepdim=True).nan_to_num(neginf=0.0)
     kernel = (bias - top).clamp(min=-SPAN, max=0.0).exp() * mask
     found = kernel @ (exp_scores * gains).transpose(-1, -2)
     total = kernel @ exp_scores.transpose(-1, -2)
-    return (found / total.clamp(min=torch.finfo(total.dtype).tiny)).to(scores.dtype)
+    # At least e^-SPAN where anything is visible. A tiny number in its place elsewhere would make gradients inf * 0.
+    return (found / (total + (total == 0))).to(scores.dtype)

@@ -44,9 +44,7 @@ class TrainingProgress(Callback):
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step)
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         seconds = time.perf_counter() - self._began
         shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in ("loss", "hr@10", "ndcg@10") if name in metrics)

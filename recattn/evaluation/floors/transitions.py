@@ -4,20 +4,18 @@ import copy
 from typing import Any, Self
 
 import numpy as np
-from scipy import sparse
 from torch import Tensor
 
 from recattn.batch import History
 from recattn.data.histories import Histories
-from recattn.errors import ConfigError
+from recattn.data.transitions import count_transitions
 from recattn.evaluation.floors.pooling import Weights, checked_decay, pooled_scores, scoring_weights
 
 
 class TransitionCounts:
     """score(c) = Σ_j decay^age(j) T[item_j, c], with T the normalised counts of what follows within a few events.
 
-        C[i, c] = Σ 1/d over all places where c comes d events after i, d = 1 .. horizon
-        T[i, c] = C[i, c] / Σ_c' C[i, c']
+        T[i, c] = C[i, c] / Σ_c' C[i, c'], C the counts of :func:`recattn.data.transitions.count_transitions`
 
     Every event of the history counts, repeats as often as they come; age 0 is the last event. Items that nothing
     follows, and empty histories, score 0 everywhere.
@@ -32,18 +30,9 @@ class TransitionCounts:
     """
 
     def __init__(self, histories: Histories, *, horizon: int = 10, decay: float = 0.8) -> None:
-        if horizon < 1:
-            raise ConfigError(f"horizon is {horizon}: it must be at least 1")
         self.decay = checked_decay(decay)
         self.arguments: dict[str, Any] = {"horizon": horizon, "decay": decay}
-        users = np.repeat(np.arange(histories.num_users), histories.lengths)
-        size = histories.num_items + 1
-        counts = sparse.csr_array((size, size))
-        for distance in range(1, horizon + 1):
-            together = users[distance:] == users[:-distance]
-            before, after = histories.items[:-distance][together], histories.items[distance:][together]
-            weights = np.full(len(before), 1 / distance)
-            counts = counts + sparse.csr_array((weights, (before, after)), shape=(size, size))
+        counts = count_transitions(histories, horizon)
         counts.data /= np.repeat(counts.sum(1), np.diff(counts.indptr))
         self.weights: Weights = scoring_weights(counts)
 

@@ -1,0 +1,178 @@
+"""A trained model as a folder that explains itself: written whole or not at all, checked file by file when loaded."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from recattn.data import Histories, ProfileEncoder, Split, Vocabulary, splits
+from recattn.errors import ArtefactError, RecattnError
+from recattn.models import Ranker, build, describe
+
+FORMAT = 1
+FILES = ("model.safetensors", "model.yaml", "vocabulary.parquet", "histories.parquet", "features.json")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model and all that it takes to use it on raw ids.
+
+    model: in evaluation mode. users, items: the vocabularies, with titles. histories: what the users did, the profile
+    codes included. profile_encoder: how raw profiles were coded, None without profiles.
+    manifest: where it came from: data, split, seed, metrics, versions and the training command.
+    """
+
+    model: Ranker
+    users: Vocabulary
+    items: Vocabulary
+    histories: Histories
+    profile_encoder: ProfileEncoder | None
+    manifest: Mapping[str, Any]
+
+    @cached_property
+    def split(self) -> Split:
+        """The split that the model was trained on, made again from the histories.
+
+        Raises ArtefactError when it is not the one in the manifest.
+        """
+        wanted = self.manifest["split"]
+        split: Split = getattr(splits, wanted["name"])(self.histories, **wanted["arguments"])
+        if split.hash != wanted["hash"]:
+            raise ArtefactError("the saved histories do not give the split that the model was trained on")
+        return split
+
+
+def save_artefact(folder: str | Path, artefact: Artefact, *, overwrite: bool = False) -> None:
+    """Write the folder under another name beside its place, then rename it.
+
+    Raises ArtefactError when the folder exists and ``overwrite`` is False, or cannot be written (a full disk); what
+    was there before is then still there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise ArtefactError(f"{folder} exists: choose another folder, or allow it to be overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write(fresh, artefact)
+            fresh.chmod(0o755)
+            if folder.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+                folder.rename(old / folder.name)
+                fresh.rename(folder)
+                shutil.rmtree(old)
+            else:
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise ArtefactError(f"{folder} could not be written: {error}") from error
+
+
+def load_artefact(folder: str | Path) -> Artefact:
+    """Read a folder that `save_artefact` wrote, after checking every file against the manifest's sums.
+
+    Only classes of recattn are built, and no code is run from the folder.
+    Raises ArtefactError naming the file that is missing, changed or from a newer format.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing: the saved model is incomplete")
+        if _sha256(path) != manifest["files"].get(name):
+            raise ArtefactError(f"{path} has changed since it was saved, or was damaged: train again or copy it again")
+    try:
+        model = build(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
+        items = Vocabulary.from_frame(pd.read_parquet(folder / "vocabulary.parquet"))
+        features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        encoder = None if features["profile"] is None else ProfileEncoder.from_dict(features["profile"])
+        users, histories = _read_histories(folder / "histories.parquet", len(items), encoder)
+        if not isinstance(model, Ranker):
+            raise ArtefactError(f"{folder / 'model.yaml'} describes a {type(model).__name__}, which is no model")
+        load_model(model, folder / "model.safetensors")
+    except ArtefactError:
+        raise
+    except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
+        raise ArtefactError(f"{folder} can't be loaded: {error}") from error
+    return Artefact(model.eval(), users, items, histories, encoder, manifest)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ArtefactError(f"{folder} is no saved model: it has no manifest.json")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        known = int(manifest["format"])
+        manifest["files"].get
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f"{path} is damaged: {error!r}") from error
+    if known > FORMAT:
+        raise ArtefactError(f"{path} has format {known}, this recattn reads up to {FORMAT}: install a newer recattn")
+    return dict(manifest)
+
+
+def _write(folder: Path, artefact: Artefact) -> None:
+    save_model(artefact.model, str(folder / "model.safetensors"))
+    (folder / "model.yaml").write_text(yaml.safe_dump(describe(artefact.model), sort_keys=False), encoding="utf-8")
+    artefact.items.to_frame().to_parquet(folder / "vocabulary.parquet")
+    _write_histories(folder / "histories.parquet", artefact.users, artefact.histories)
+    profile = None if artefact.profile_encoder is None else artefact.profile_encoder.to_dict()
+    (folder / "features.json").write_text(json.dumps({"profile": profile}, indent=1), encoding="utf-8")
+    sums = {name: _sha256(folder / name) for name in FILES}
+    manifest = {"format": FORMAT, **artefact.manifest, "files": sums}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_histories(path: Path, users: Vocabulary, histories: Histories) -> None:
+    """One row a user: its raw id and profile codes, and its events as lists."""
+    offsets = pa.array(histories.offsets, pa.int64())
+    columns: dict[str, Any] = {"user": users.decode(np.arange(1, len(users) + 1))}
+    for name in ("items", "times", "ratings"):
+        values = getattr(histories, name)
+        if values is not None:
+            columns[name] = pa.LargeListArray.from_arrays(offsets, pa.array(values))
+    if histories.profile is not None:
+        columns["profile"] = list(histories.profile)
+    pq.write_table(pa.table(columns), path)
+
+
+def _read_histories(path: Path, num_items: int, encoder: ProfileEncoder | None) -> tuple[Vocabulary, Histories]:
+    table = pq.read_table(path)
+    lists = {name: table.column(name).combine_chunks() for name in ("items", "times", "ratings") if name in table.column_names}
+    flat = {name: values.flatten().to_numpy() for name, values in lists.items()}
+    lengths = pa.compute.list_value_length(lists["items"]).to_numpy()
+    profile = None
+    if encoder is not None:
+        profile = np.stack(table.column("profile").to_pandas().tolist()).astype(np.int32)
+    users = Vocabulary(table.column("user").to_pylist())
+    return users, Histories(
+        items=flat["items"],
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        num_items=num_items,
+        times=flat.get("times"),
+        ratings=flat.get("ratings"),
+        profile=profile,
+        profile_sizes=() if encoder is None else encoder.sizes,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

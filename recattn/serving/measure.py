@@ -1,0 +1,81 @@
+"""Saved models -> results: which numbers a model reached, and everything needed to make them again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recattn.errors import ConfigError
+from recattn.evaluation import Evaluation, Result, commit, evaluate, hardware, summarise, versions
+from recattn.evaluation.floors.tuning import Floor
+from recattn.evaluation.protocol import Part
+from recattn.models import describe
+from recattn.serving.artefact import Artefact
+
+
+def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command: str) -> Result:
+    """Measure trainings of one model that differ in their seed alone; the metrics are means over them.
+
+    Intervals are over users, each user with the ranks of all seeds.
+    Raises ConfigError when the models, their data or their splits differ, or a seed comes twice.
+    """
+    first = artefacts[0]
+    for other in artefacts[1:]:
+        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
+            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
+    seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"each run needs a seed of its own, got {seeds}")
+    runs = [
+        evaluate(artefact.model.score_all, artefact.split, part, time_aware=artefact.model.time_aware)
+        for artefact in artefacts
+    ]
+    ranks = np.concatenate([run.ranks for run in runs])
+    metrics = summarise(ranks, np.concatenate([run.users for run in runs]), (5, 10, 20, 50))
+    manifests = [artefact.manifest for artefact in artefacts]
+    specification = describe(first.model)
+    return _result(
+        first,
+        runs[0],
+        model=specification["class_path"],
+        arguments={**specification["init_args"], "training": first.manifest["training"]},
+        seeds=seeds,
+        metrics=metrics,
+        train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
+        peak_rss_mb=max((manifest["peak_rss_mb"] or 0.0 for manifest in manifests), default=None),
+        command=f"{first.manifest['command']} && {command}",
+    )
+
+
+def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "test", *, command: str) -> Result:
+    """Measure a floor on the targets that the artefact's model is measured on."""
+    run = evaluate(floor, artefact.split, part)
+    return _result(
+        artefact,
+        run,
+        model=name,
+        arguments=floor.arguments,
+        seeds=[],
+        metrics=run.metrics,
+        train_seconds=None,
+        peak_rss_mb=None,
+        command=command,
+    )
+
+
+def _result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
+    histories, manifest = artefact.histories, artefact.manifest
+    return Result(
+        data=manifest["data"],
+        users=histories.num_users,
+        items=histories.num_items,
+        interactions=len(histories.items),
+        split=manifest["split"]["name"],
+        split_hash=manifest["split"]["hash"],
+        ties=manifest["ties"],
+        candidates=run.candidates,
+        time_aware=run.time_aware,
+        hardware=hardware(),
+        versions=versions(),
+        commit=commit(),
+        **fields,  # type: ignore[arg-type]
+    )

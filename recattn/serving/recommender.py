@@ -1,0 +1,165 @@
+"""A trained model in use: raw ids in, titles, scores and reasons out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recattn.batch import History, RankingBatch
+from recattn.data import Histories
+from recattn.data.batches import pad_histories
+from recattn.data.vocabulary import RawId
+from recattn.errors import ConfigError
+from recattn.serving.artefact import Artefact, load_artefact
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An event of the history and how much of the candidate's score it brought (in logits, signed)."""
+
+    item: RawId
+    title: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate: its raw id, title, score (the model's logit, or a share of all events) and what it drew on most."""
+
+    item: RawId
+    title: str
+    score: float
+    because: list[Reason] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Candidates, best first (or in the order asked, from ``score``).
+
+    source: ``"model"``, or ``"popularity"`` where there was no history to ask.
+    notes: what a user of the answer should know, such as unknown items that were left out.
+    """
+
+    items: list[Scored]
+    source: Literal["model", "popularity"]
+    notes: list[str] = field(default_factory=list)
+
+
+class Recommender:
+    """Recommends from a saved model. Made by ``recattn.load(folder)``.
+
+    A user that the model knows is meant by ``user``, anybody else by ``history``, raw item ids, oldest first.
+
+    - An unknown user or candidate raises UnknownIdError naming it.
+    - Unknown items of a history are left out, and the answer's notes say which.
+    - No history, or none of it known: the most popular items, and ``source`` says "popularity".
+    - More asked for than there is: all there is.
+    """
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.artefact = artefact
+        self.model, self.items, self.users = artefact.model, artefact.items, artefact.users
+
+    def recommend(
+        self,
+        user: RawId | None = None,
+        *,
+        history: Sequence[RawId] | None = None,
+        k: int = 10,
+        num_reasons: int = 3,
+        filter_seen: bool = True,
+    ) -> Answer:
+        """The k best items of the catalogue after the history, with the events that each drew on most.
+
+        filter_seen: leave out what is in the history. num_reasons: events named for each item, 0 for none.
+        """
+        if k < 1:
+            raise ConfigError(f"k must be an integer >= 1, got {k!r}")
+        events, notes = self._history(user, history)
+        scores, source = self._catalogue_scores(events)
+        if filter_seen:
+            scores[events.items[0]] = -torch.inf
+        scores[0] = -torch.inf
+        available = int((scores > -torch.inf).sum())
+        if k > available:
+            notes.append(f"k is {k}, but only {available} items are left to recommend")
+        order = torch.sort(scores, descending=True, stable=True).indices[: min(k, available)]
+        return Answer(self._answer(events, order, scores[order], source, num_reasons), source, notes)
+
+    def score(
+        self,
+        candidates: Sequence[RawId],
+        *,
+        user: RawId | None = None,
+        history: Sequence[RawId] | None = None,
+        num_reasons: int = 3,
+    ) -> Answer:
+        """Scores of these candidates, in their order; comparable with each other and with `recommend`'s."""
+        if not len(candidates):
+            raise ConfigError("candidates is empty: name at least one item")
+        numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
+        events, notes = self._history(user, history)
+        scores, source = self._catalogue_scores(events)
+        return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons), source, notes)
+
+    def _history(self, user: RawId | None, history: Sequence[RawId] | None) -> tuple[History, list[str]]:
+        if (user is None) == (history is None):
+            raise ConfigError("give either user or history")
+        if history is None:
+            number = self.users.encode([user])[0] - 1
+            known = self.artefact.histories
+            return pad_histories(known, np.array([number]), known.lengths[[number]]), []
+        numbers = self.items.encode(list(history), unknown="zero") if len(history) else np.empty(0, np.int32)
+        missing = [raw for raw, number in zip(history, numbers, strict=True) if number == 0]
+        notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(missing)
+        items = numbers[numbers > 0]
+        alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
+        return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
+
+    def _catalogue_scores(self, events: History) -> tuple[Tensor, Literal["model", "popularity"]]:
+        if int(events.lengths[0]) == 0:
+            return torch.from_numpy(self._popularity), "popularity"
+        with torch.no_grad():
+            return self.model.score_all(events)[0].clone(), "model"
+
+    def _answer(
+        self, events: History, numbers: Tensor, scores: Tensor, source: str, num_reasons: int
+    ) -> list[Scored]:
+        reasons: list[list[Reason]] = [[] for _ in numbers]
+        if source == "model" and num_reasons and len(numbers):
+            brought = self.model.contributions(RankingBatch(events, numbers[None]))[0]
+            reasons = [self._reasons(events, row, num_reasons) for row in brought.detach()]
+        ids = self.items.decode(numbers.numpy())
+        titles = [self.items.title(int(number)) for number in numbers]
+        return [
+            Scored(raw, title, float(score), because)
+            for raw, title, score, because in zip(ids, titles, scores, reasons, strict=True)
+        ]
+
+    def _reasons(self, events: History, brought: Tensor, count: int) -> list[Reason]:
+        """The events that spoke most for the candidate; none that spoke against it."""
+        best = torch.sort(brought, descending=True, stable=True).indices[:count]
+        best = best[brought[best] > 0]
+        numbers = events.items[0, best]
+        return [
+            Reason(raw, self.items.title(int(number)), float(brought[place]))
+            for raw, number, place in zip(self.items.decode(numbers.numpy()), numbers, best, strict=True)
+        ]
+
+    @cached_property
+    def _popularity(self) -> NDArray[np.float32]:
+        """(num_items + 1,) each item's share of all events."""
+        counts = np.bincount(self.artefact.histories.items, minlength=len(self.items) + 1)
+        shares: NDArray[np.float32] = (counts / max(1, counts.sum())).astype(np.float32)
+        return shares
+
+
+def load(folder: str | Path) -> Recommender:
+    """Load a model that training has saved. Raises ArtefactError naming the file that is missing or wrong."""
+    return Recommender(load_artefact(folder))

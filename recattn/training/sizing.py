@@ -1,0 +1,36 @@
+"""What a model's constructor has to know about the data."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from recattn.data.histories import Histories
+from recattn.models.specification import find_factory
+
+MOST_LEVELS = 20
+"""Ratings with more distinct values than this are cut at quantiles."""
+
+
+def data_arguments(
+    class_path: str, histories: Histories, *, use_ratings: bool = True, use_profile: bool = False
+) -> dict[str, Any]:
+    """The arguments of a model that follow from the data, as far as its constructor takes them.
+
+    num_items; ``rating_levels``, the ratings that occur; ``profile_sizes``, the codes of each profile field.
+    Raises ConfigError for a class path that is no model's.
+
+    >>> h = Histories(np.array([1], np.int32), np.array([0, 1]), num_items=7, ratings=np.array([4.0], np.float32))
+    >>> data_arguments("recattn.models.TargetAttention", h)
+    {'num_items': 7, 'rating_levels': [4.0]}
+    """
+    taken = inspect.signature(find_factory(class_path)).parameters
+    arguments: dict[str, Any] = {"num_items": histories.num_items}
+    if use_ratings and histories.ratings is not None and "rating_levels" in taken:
+        levels = np.unique(histories.ratings)
+        if len(levels) > MOST_LEVELS:
+            levels = np.unique(np.quantile(levels, np.linspace(0, 1, MOST_LEVELS)))
+        arguments["rating_levels"] = [float(level) for level in levels]
+    if use_profile and histories.profile is not None and "profile_sizes" in taken:
+        arguments["profile_sizes"] = list(histories.profile_sizes)
+    return arguments
