@@ -19,8 +19,8 @@ from recattn.errors import ConfigError, RecattnError
 
 DEFAULT_MODEL = "recattn.models.TargetAttention"
 SplitName = Literal["leave_one_out", "global_time"]
-_out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-_log = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+_log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def data(name: str | None = None, data_dir: str | None = None, source: str | None = None, verify: bool = True) -> None:
@@ -35,7 +35,8 @@ def data(name: str | None = None, data_dir: str | None = None, source: str | Non
     from recattn.data import SOURCES, load_interactions
 
     if name is None:
-        table = _table("data set", "ratings", "users", "items", "about")
+        table = _table("data set", "ratings", "users", "items")
+        table.add_column("about")
         for known in SOURCES.values():
             table.add_row(known.name, f"{known.rows:,}", f"{known.users:,}", f"{known.items:,}", known.description)
         _out.print(table)
@@ -243,14 +244,18 @@ def evaluate(
     if json:
         _print_json([asdict(result) for result in results.values()])
         return
-    names = ("hr@5", "hr@10", "hr@20", "hr@50", "ndcg@10", "mrr")
-    table = _table("model", *names)
+    table = _table("model", "HR@10 (95 %)", "NDCG@10 (95 %)", "HR@5", "HR@20", "HR@50", "MRR")
     for result in results.values():
-        cells = (result.metrics[name] for name in names)
-        table.add_row(result.model.rpartition(".")[2], *(f"{m['mean']:.4f} ± {(m['high'] - m['low']) / 2:.4f}" for m in cells))
+        wide = (result.metrics[name] for name in ("hr@10", "ndcg@10"))
+        narrow = (result.metrics[name] for name in ("hr@5", "hr@20", "hr@50", "mrr"))
+        table.add_row(
+            result.model.rpartition(".")[2],
+            *(f"{m['mean']:.4f} ({m['low']:.3f}-{m['high']:.3f})" for m in wide),
+            *(f"{m['mean']:.4f}" for m in narrow),
+        )
     first = results["model"]
     _out.print(table)
-    _out.print(f"{first.data}, {first.split}, {part} part; {first.candidates}; ties count against; ± half the 95 % interval")
+    _out.print(f"{first.data}, {first.split}, {part} part of {first.users} users; {first.candidates}; ties count against")
 
 
 def recommend(
@@ -318,13 +323,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.pop("config", None)
         COMMANDS[name](**chosen)
     except RecattnError as error:
-        _log.print(f"recattn: {error}", markup=False)
+        _log.print(f"recattn: {error}")
         return 2
     except OSError as error:
-        _log.print(f"recattn: {error}", markup=False)
+        _log.print(f"recattn: {error}")
         return 2
     except KeyboardInterrupt:
-        _log.print("recattn: interrupted; a training goes on from its last epoch with --resume", markup=False)
+        _log.print("recattn: interrupted; a training goes on from its last epoch with --resume")
         return 130
     return 0
 
@@ -403,7 +408,7 @@ def _print_json(value: object) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
-        table.add_column(column, overflow="fold", justify="left" if place == 0 else "right")
+        table.add_column(column, overflow="fold", no_wrap=place == 0, justify="left" if place == 0 else "right")
     return table
 
 
@@ -412,14 +417,14 @@ def _show(answer: Any, as_json: bool) -> None:  # noqa: ANN401
         _print_json(asdict(answer))
         return
     for note in answer.notes:
-        _log.print(note, markup=False)
+        _log.print(note)
     if answer.source == "popularity":
         _log.print("no history to ask: these are the most popular items")
     table = Table(box=box.SIMPLE_HEAD)
     for column, justify in (("", "right"), ("item", "right"), ("title", "left"), ("score", "right"), ("drew on most", "left")):
         table.add_column(column, justify=justify, overflow="fold")
     for place, scored in enumerate(answer.items, 1):
-        reasons = "; ".join(f"{reason.title} ({reason.contribution:+.2f})" for reason in scored.because)
+        reasons = "\n".join(f"{reason.title} ({reason.contribution:+.2f})" for reason in scored.because)
         table.add_row(str(place), str(scored.item), scored.title, f"{scored.score:.3f}", reasons)
     _out.print(table)
 

@@ -30,7 +30,7 @@ class EventBias(nn.Module):
         self.recency = RecencyBias(num_heads=num_heads, max_age=64, slopes=slopes) if recency else None
         self.time = TimeBias(num_heads=num_heads) if times else None
         self.rating = nn.Embedding(len(rating_levels), num_heads) if rating_levels else None
-        self.register_buffer("levels", torch.tensor(tuple(rating_levels)), persistent=False)
+        self.register_buffer("levels", torch.tensor(tuple(rating_levels), dtype=torch.float32), persistent=False)
         if self.rating is not None:
             nn.init.zeros_(self.rating.weight)
 
@@ -50,6 +50,6 @@ class EventBias(nn.Module):
                 now = history.times.gather(1, (visible - 1).clamp(min=0))
             bias = bias + self.time(history.times, now)
         if self.rating is not None and history.ratings is not None:
-            codes = torch.searchsorted(self.levels, history.ratings).clamp(max=len(self.levels) - 1)
+            codes = torch.searchsorted(self.levels, history.ratings.to(self.levels.dtype)).clamp(max=len(self.levels) - 1)
             bias = bias + F.embedding(codes, self.rating.weight).transpose(1, 2)[:, :, None]
         return bias

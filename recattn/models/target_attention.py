@@ -174,7 +174,7 @@ class TargetAttention(Ranker):
             logits = found.sum(1) + self.item_bias(candidates).squeeze(-1)
         else:
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
-            weights = self.weighting(scores, memory.mask[:, :, :, None])
+            weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
             output = weights @ memory.values[:, :, None]  # (batch, heads, positions, candidates, dim of a head)
             logits = self._read(output.movedim(1, -2).flatten(-2), candidates)
         if self.transition_head is not None and memory.log_counted is not None:
@@ -226,7 +226,7 @@ class TargetAttention(Ranker):
             of_value = [table(code) for table, code in zip(self.profile_values, codes.unbind(1), strict=True)]
             keys = torch.cat([keys, torch.stack(of_key, 1)], 1)
             values = torch.cat([values, torch.stack(of_value, 1)], 1)
-            of_bias = self.profile_bias[None, :, None].expand(batch, -1, queries, -1)
+            of_bias = self.profile_bias[None, :, None].expand(batch, -1, bias.shape[2], -1)
             bias = torch.cat([bias, of_bias], -1)
             mask = torch.cat([mask, mask.new_ones(batch, queries, len(self.profile_sizes))], -1)
         values = F.dropout(values, self.dropout, self.training)
@@ -235,7 +235,7 @@ class TargetAttention(Ranker):
     def _retrieve(self, memory: Memory, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (batch, heads, candidates, tokens) and the retrieved vectors (batch, candidates, dim)."""
         scores = self.scorer(self._heads(self.query_table(candidates)), memory.keys, memory.mask)
-        weights = self.weighting(scores + memory.bias, memory.mask)
+        weights = self.weighting(scores + memory.bias, memory.mask).to(memory.values.dtype)
         return weights, (weights @ memory.values).transpose(1, 2).flatten(-2)
 
     def _read(self, output: Tensor, candidates: Tensor) -> Tensor:

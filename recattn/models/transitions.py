@@ -58,7 +58,8 @@ class TransitionHead(nn.Module):
         self.totals = torch.zeros_like(self.totals).index_add_(0, pairs // size, self.counts)
         self.dense = None
         if self.num_items <= DENSE_ITEMS:
-            self.dense = torch.zeros(size * size, device=pairs.device).index_put_((pairs,), self.counts).view(size, size)
+            dense = torch.zeros(size * size, dtype=self.counts.dtype, device=pairs.device)
+            self.dense = dense.index_put_((pairs,), self.counts).view(size, size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:  # noqa: D401
         # The number of counted pairs is known from the saved model alone.
@@ -72,7 +73,7 @@ class TransitionHead(nn.Module):
         if self.dense is not None:
             return self.dense[items, candidates]
         if not len(self.pairs):
-            return torch.zeros(torch.broadcast_shapes(items.shape, candidates.shape), device=items.device)
+            return self.totals.new_zeros(torch.broadcast_shapes(items.shape, candidates.shape))
         wanted = items * (self.num_items + 1) + candidates
         place = torch.searchsorted(self.pairs, wanted).clamp(max=len(self.pairs) - 1)
         return torch.where(self.pairs[place] == wanted, self.counts[place], 0.0)
@@ -87,11 +88,12 @@ class TransitionHead(nn.Module):
         Returns (batch, positions, candidates).
         """
         weights, own = self._normalised(log_weights, items, visible)
-        if self.dense is not None and len(candidates) == self.num_items:
+        catalogue = torch.arange(1, self.num_items + 1, device=candidates.device)
+        if self.dense is not None and len(candidates) == self.num_items and torch.equal(candidates, catalogue):
             counts = self.dense[items][..., 1:]  # a gather of whole rows, the fastest way to the whole catalogue
         else:
             counts = self.of(items[:, :, None], candidates)
-        mass = weights @ counts
+        mass = weights @ counts.to(weights.dtype)
         if own is not None:
             hit = candidates == targets[..., None]
             mass = mass - hit * own.sum(-1, keepdim=True)

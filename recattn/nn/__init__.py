@@ -5,6 +5,9 @@
     weights = weighting(scores, mask)   Softmax, HardRetrieval, TopK; the gates Sigmoid, Identity
     output  = weights @ values          AttentionPooling(scorer, weighting), MultiHeadAttention
 
+Around them: MLP and Dice; factored_readout, softmax retrieval for every candidate at every position of a history; the
+losses sampled_softmax_loss and binary_loss.
+
 Every layer is called ``layer(query, keys, values=None, mask=None, *, bias=None, need_weights=True)`` and returns
 ``Attended(output, weights)``; masks are boolean with True for a real event. Imports torch and nothing else.
 """
@@ -13,6 +16,9 @@ from recattn.nn.activation_unit import ActivationUnitScorer
 from recattn.nn.additive import AdditiveScorer
 from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
 from recattn.nn.dice import Dice
+from recattn.nn.factored import factored_readout
+from recattn.nn.losses import binary_loss, sampled_softmax_loss
+from recattn.nn.mlp import MLP
 from recattn.nn.multihead import MultiHeadAttention
 from recattn.nn.pooling import AttentionPooling
 from recattn.nn.recency import RecencyBias, event_ages
@@ -22,6 +28,7 @@ from recattn.nn.time_bias import TimeBias
 from recattn.nn.weightings import Identity, Sigmoid, Softmax, masked_softmax
 
 __all__ = [
+    "MLP",
     "ActivationUnitScorer",
     "AdditiveScorer",
     "Attended",
@@ -41,7 +48,10 @@ __all__ = [
     "TopK",
     "Weighting",
     "WeightsKind",
+    "binary_loss",
     "event_ages",
+    "factored_readout",
     "full_mask",
     "masked_softmax",
+    "sampled_softmax_loss",
 ]

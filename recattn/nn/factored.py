@@ -1,9 +1,12 @@
 """Softmax retrieval of many candidates at many moments of one history, for two matrix products."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from recattn.nn.attended import at_least_float32, fill_masked
+from recattn.nn.attended import at_least_float32
 
 SPAN = 40.0
 """Scores and biases are each cut at this far below their maximum: e^-80 is the least product fp32 can hold."""
@@ -34,14 +37,38 @@ def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) 
     if not scores.shape[-1]:
         return (bias.unsqueeze(-2) + scores.unsqueeze(-3)).sum(-1).to(scores.dtype)  # zeros of the right shape
     dtype = torch.promote_types(at_least_float32(scores).dtype, at_least_float32(bias).dtype)
-    bias = bias.to(dtype)
-    # What no position sees must not be the maximum: the real scores below it would be raised.
-    wide = fill_masked(scores.to(dtype), mask.any(-2, keepdim=True), torch.finfo(dtype).min)
-    # Any constant per candidate or per position cancels in the quotient, so the maxima need no gradient.
-    exp_scores = (wide - wide.detach().amax(-1, keepdim=True)).clamp(min=-SPAN).exp()
-    top = fill_masked(bias.detach(), mask, -torch.inf).amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-    kernel = (bias - top).clamp(min=-SPAN, max=0.0).exp() * mask
-    found = kernel @ (exp_scores * gains).transpose(-1, -2)
-    total = kernel @ exp_scores.transpose(-1, -2)
-    # At least e^-SPAN where anything is visible. A tiny number in its place elsewhere would make gradients inf * 0.
-    return (found / (total + (total == 0))).to(scores.dtype)
+    batch: torch.Size = torch.broadcast_shapes(scores.shape[:-2], gains.shape[:-2], bias.shape[:-2], mask.shape[:-2])
+    full = [tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (scores.to(dtype), gains.to(dtype), bias.to(dtype))]
+    found: Tensor = _FactoredReadout.apply(*full, mask.expand(*batch, *bias.shape[-2:]))
+    return found.to(scores.dtype)
+
+
+class _FactoredReadout(torch.autograd.Function):
+    """The quotient with its gradient written out: the automatic one keeps and walks through twice as many tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        # What no position sees must not be the maximum: the real scores below it would be raised.
+        unseen = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+        exp_scores = scores + unseen.amax(-2, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min / 2)
+        # Any constant per candidate or per position cancels in the quotient, so the maxima need no gradient.
+        exp_scores.sub_(exp_scores.amax(-1, keepdim=True)).clamp_(min=-SPAN).exp_()
+        top = bias.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True).nan_to_num(neginf=0.0)
+        kernel = (bias - top).clamp(min=-SPAN, max=0.0).exp() * mask
+        total = kernel @ exp_scores.mT
+        # At least e^-SPAN where anything is visible. A tiny number in its place elsewhere would make gradients inf * 0.
+        total += total == 0
+        found = (kernel @ (exp_scores * gains).mT).div_(total)
+        ctx.save_for_backward(exp_scores, gains, kernel, total, found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        exp_scores, gains, kernel, total, found = ctx.saved_tensors
+        of_product = slope / total
+        of_total = of_product * found  # with the sign turned
+        raised = of_product.mT @ kernel
+        of_scores = torch.addcmul((of_total.mT @ kernel).neg_(), raised, gains).mul_(exp_scores)
+        of_kernel = of_product @ (exp_scores * gains) - of_total @ exp_scores
+        return of_scores, raised.mul_(exp_scores), of_kernel.mul_(kernel), None

@@ -29,7 +29,7 @@ class MLP(nn.Module):
     """Linear layers with an activation between them: x -> W_n f(... f(W_1 x + b_1) ...) + b_n.
 
     input_dim, output_dim: widths, >= 1. hidden_dims: widths of the hidden layers, may be empty.
-    activation: ``"dice"`` (its statistics run over all leading axes), ``"prelu"``, ``"sigmoid"`` or ``"relu"``.
+    activation: ``"dice"`` (its statistics are those of all real rows), ``"prelu"``, ``"sigmoid"`` or ``"relu"``.
     Raises ConfigError for anything else.
 
     >>> import torch
@@ -55,7 +55,11 @@ class MLP(nn.Module):
             layers += [nn.Linear(wide, narrow), make_activation(activation, narrow)]
         self.layers = nn.Sequential(*layers, nn.Linear((input_dim, *self.hidden_dims)[-1], output_dim))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (..., input_dim) to (..., output_dim)."""
-        outputs: Tensor = self.layers(inputs)
-        return outputs
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Inputs (..., input_dim) to (..., output_dim).
+
+        mask: bool, broadcasts to (...), True for a real row: Dice learns from these only. None: all are real.
+        """
+        for layer in self.layers:
+            inputs = layer(inputs, mask) if isinstance(layer, Dice) else layer(inputs)
+        return inputs

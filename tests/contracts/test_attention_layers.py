@@ -86,7 +86,12 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
         ),
     ],
 }
-OTHERS = {rnn.Dice, rnn.RecencyBias, rnn.TimeBias}
+OTHERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
+    rnn.Dice: lambda: rnn.Dice(3),
+    rnn.MLP: lambda: rnn.MLP(3, (7, 5), 2, activation="dice"),
+    rnn.RecencyBias: lambda: rnn.RecencyBias(num_heads=3),
+    rnn.TimeBias: lambda: rnn.TimeBias(num_heads=3),
+}
 """Exported modules that are neither layer, scorer nor weighting."""
 
 every_layer = pytest.mark.parametrize("case", list(itertools.chain(*LAYERS.values())), ids=lambda case: case.name)
@@ -158,7 +163,7 @@ def test_every_exported_module_is_known():
     assert modules_with_arguments("query", "keys", "values", "mask") == LAYERS.keys()
     assert modules_with_arguments("query", "keys", "mask") == SCORERS.keys()
     assert modules_with_arguments("scores", "mask") == WEIGHTINGS.keys()
-    assert modules_with_arguments() == LAYERS.keys() | SCORERS.keys() | WEIGHTINGS.keys() | OTHERS
+    assert modules_with_arguments() == LAYERS.keys() | SCORERS.keys() | WEIGHTINGS.keys() | OTHERS.keys()
     assert all(cases for cases in (*LAYERS.values(), *SCORERS.values(), *WEIGHTINGS.values()))
 
 
@@ -331,7 +336,7 @@ def test_arguments_and_state_rebuild_the_layer(case):
 
 @pytest.mark.parametrize("module", sorted(OTHERS, key=lambda m: m.__name__), ids=lambda m: m.__name__)
 def test_arguments_rebuild_the_other_modules(module):
-    made = module(3) if module is rnn.Dice else module(num_heads=3)
+    made = OTHERS[module]()
     assert repr(rebuilt(made)) == repr(made)
 
 

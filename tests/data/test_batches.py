@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from recattn.data.batches import pad_histories
+from recattn.data.batches import pad_histories, target_batches
 from recattn.data.histories import Histories
+from recattn.data.split import Targets
 from recattn.errors import ConfigError
 
 
@@ -98,3 +99,33 @@ def test_impossible_arguments_are_named(histories):
         pad_histories(histories, np.array([4]), np.array([0]))
     with pytest.raises(ConfigError, match="max_length is 0"):
         pad_histories(histories, np.array([0]), np.array([1]), max_length=0)
+
+
+def test_targets_come_with_everything_before_them_longest_first(histories):
+    targets = Targets(np.array([3, 0, 0, 2]), np.array([1, 2, 1, 0]))
+    found = list(target_batches(histories, targets, batch_size=2))
+    assert [rows.tolist() for rows, _ in found] == [[1, 0], [2, 3]]
+    assert [batch.history.items.tolist() for _, batch in found] == [[[3, 1], [5, 0]], [[3], [0]]]
+    assert [batch.targets.tolist() for _, batch in found] == [[2, 5], [1, 7]]
+    assert all(batch.request_time is None for _, batch in found)
+
+
+def test_the_time_of_a_target_is_told_on_request(histories):
+    targets = Targets(np.array([3, 0]), np.array([1, 2]))
+    ((_, batch),) = target_batches(histories, targets, batch_size=5, time_aware=True)
+    assert batch.request_time.tolist() == [12, 31]
+    assert batch.request_time.dtype == batch.targets.dtype == torch.int64
+
+
+def test_no_targets_are_no_batches(histories):
+    none = np.array([], np.int64)
+    assert list(target_batches(histories, Targets(none, none), batch_size=5)) == []
+
+
+def test_impossible_target_batches_are_named(histories):
+    targets = Targets(np.array([3]), np.array([1]))
+    with pytest.raises(ConfigError, match="batch_size is 0: it must be at least 1"):
+        next(target_batches(histories, targets, batch_size=0))
+    timeless = Histories(histories.items, histories.offsets, histories.num_items)
+    with pytest.raises(ConfigError, match="time_aware is True, but the data has no times"):
+        next(target_batches(timeless, targets, batch_size=1, time_aware=True))

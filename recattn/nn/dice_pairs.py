@@ -1,0 +1,204 @@
+"""The activation unit of one Dice layer while it learns: real pairs alone, in blocks that fit a processor's cache.
+
+With W = [W1 W2 W3 W4] the first layer is, for one query q, linear in the key:
+
+    h_ij = M_i k_j + a_i      M_i = (W2 - W3) + W4 diag(q_i)      a_i = (W1 + W3) q_i + b
+
+so no pair's input q * k is ever written down: a block of queries is one batched product. h is the only thing kept for
+each pair; what Dice and the last layer make of it is computed again in the backward pass. The statistics join all
+pairs, hence two passes over the blocks each way; the mean, being linear, is known before the first.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+BLOCK_PAIRS = 2**13
+"""Pairs of a block on a CPU: 2 MB for 64 numbers each, a few of which stay in the second and third level of cache."""
+
+
+class Block(NamedTuple):
+    """Queries with about the same number of keys, and these keys.
+
+    queries: (queries,) numbers of the queries. keys: (queries, width) numbers of their keys.
+    cells: (queries, width) where the pairs are in the flattened table of scores.
+    real: (queries, width, 1), 0 for pairs that only fill a row; None: all are real. A filler has key and cell 0.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    cells: Tensor
+    real: Tensor | None
+
+
+def real_pairs(mask: Tensor, dtype: torch.dtype = torch.float32) -> list[Block]:
+    """The pairs of a table (rows, queries, length) of bool, in blocks.
+
+    >>> block, = real_pairs(torch.tensor([[[True, False, True], [False, False, True]]]))
+    >>> block.queries.tolist(), block.keys.tolist(), block.real.squeeze(-1).tolist()
+    ([0, 1], [[0, 2], [2, 0]], [[1.0, 1.0], [1.0, 0.0]])
+    """
+    _, queries, length = mask.shape
+    counts = mask.sum(-1).flatten()
+    cells = mask.flatten().nonzero().squeeze(1)
+    keys = cells // (queries * length) * length + cells % length
+    starts = counts.cumsum(0) - counts
+    # Longest first: neighbours have about the same number of keys, so that there is next to nothing to fill.
+    sizes, order = counts.sort(descending=True, stable=True)
+    bound = BLOCK_PAIRS if mask.device.type == "cpu" else 2**20
+    blocks, widths, first = [], sizes.tolist(), 0
+    while first < len(widths) and widths[first]:
+        width = widths[first]
+        some = slice(first, first + max(1, bound // width))
+        steps = torch.arange(width, device=mask.device)
+        pairs = starts[order[some], None] + steps
+        if widths[some][-1] == width:
+            blocks.append(Block(order[some], keys[pairs], cells[pairs], None))
+        else:
+            real = steps < sizes[some, None]
+            pairs = pairs.where(real, 0)
+            blocks.append(Block(order[some], keys[pairs] * real, cells[pairs] * real, real[..., None].to(dtype)))
+        first = some.stop
+    return blocks
+
+
+class Moments(NamedTuple):
+    """Mean and sum of squared deviations of the hidden layer (width,) over its real pairs, and their number ()."""
+
+    mean: Tensor
+    squares: Tensor
+    count: Tensor
+
+
+class DiceScores(Function):
+    """Scores (rows * queries * length,), 0 where masked, and the moments of the hidden layer.
+
+    query (queries of all rows, dim), keys (keys of all rows, dim), mask (rows, queries, length),
+    weight (width, 4 dim) and bias (width,) of the first layer, alpha (width,) of Dice, weight (1, width) and bias (1,)
+    of the last, eps of Dice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own signature
+        query: Tensor,
+        keys: Tensor,
+        mask: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        alpha: Tensor,
+        last_weight: Tensor,
+        last_bias: Tensor,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        blocks = real_pairs(mask, query.dtype)
+        rows, queries, length = mask.shape
+        of_query, of_key, of_product = _split(weight)
+        asked = torch.addmm(bias, query, of_query.t())
+        counts = mask.sum(-1).flatten().to(query.dtype)
+        count = counts.sum()
+        met = (mask.to(query.dtype) @ keys.unflatten(0, (rows, length))).flatten(0, 1)  # each query's keys, added up
+        total = of_product @ (query * met).sum(0) + of_key @ met.sum(0) + counts @ asked
+        mean = total / count.clamp(min=1)
+
+        squares = torch.zeros_like(mean)
+        hidden = []  # of each block: h - mean, 0 for fillers
+        for block in blocks:
+            matrix = torch.addcmul(of_key, of_product, query[block.queries, None])
+            z = torch.baddbmm((asked - mean)[block.queries, None], _rows(keys, block.keys), matrix.mT)
+            if block.real is not None:
+                z *= block.real
+            squares += (z * z).sum((0, 1))
+            hidden.append(z)
+
+        scale = (squares / count.clamp(min=1) + eps).rsqrt()
+        still = last_weight[0] * alpha
+        gated = last_weight[0] - still
+        constant = last_bias + still @ mean
+        scores = query.new_zeros(mask.numel())
+        for block, z in zip(blocks, hidden, strict=True):
+            p = (z * scale).sigmoid_()
+            score = p @ (gated * mean) + constant
+            score += z @ still
+            score += p.mul_(z) @ gated
+            if block.real is not None:
+                score *= block.real[..., 0]
+            _add(scores, block.cells, score)
+        ctx.save_for_backward(query, keys, weight, alpha, last_weight, mean, scale, count)
+        ctx.blocks, ctx.hidden = blocks, hidden
+        ctx.mark_non_differentiable(mean, squares, count)
+        return scores, mean, squares, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        query, keys, weight, alpha, last_weight, mean, scale, count = ctx.saved_tensors
+        of_query, of_key, of_product = _split(weight)
+        still = last_weight[0] * alpha
+        gated = last_weight[0] - still
+
+        # First pass: through the last layer and the gate, with the statistics held still; and what they add up to.
+        outer, direct = torch.zeros((), dtype=query.dtype, device=query.device), []
+        sum_z, sum_hp, sum_e, sum_ez = torch.zeros((4, len(mean)), dtype=query.dtype, device=query.device)
+        for block, z in zip(ctx.blocks, ctx.hidden, strict=True):
+            s = _take(slope, block.cells)
+            if block.real is not None:
+                s = s * block.real[..., 0]
+            flat = s.flatten()
+            p = (z * scale).sigmoid_()
+            hp = (z + mean).mul_(p)
+            e = torch.addcmul(hp, hp, p, value=-1)  # h p (1 - p)
+            outer += flat.sum()
+            sum_z += flat @ z.flatten(0, 1)
+            sum_hp += flat @ hp.flatten(0, 1)
+            sum_e += flat @ e.flatten(0, 1)
+            sum_ez += flat @ torch.mul(e, z, out=hp).flatten(0, 1)
+            direct.append(e.mul_(gated * scale).add_(still).addcmul_(p, gated).mul_(s[..., None]))
+
+        # Second pass: add the way through mean and variance, then back through the products.
+        by_mean = -scale * gated * sum_e / count
+        by_variance = -(scale**3) * gated * sum_ez / count
+        grad_query, grad_asked = torch.zeros_like(query), torch.zeros_like(query[:, :1] * mean)
+        grad_keys, grad_product, grad_of_key = torch.zeros_like(keys), torch.zeros_like(of_key), torch.zeros_like(of_key)
+        for block, z, grad in zip(ctx.blocks, ctx.hidden, direct, strict=True):
+            grad.addcmul_(z, by_variance).add_(by_mean)
+            if block.real is not None:
+                grad *= block.real
+            asking = query[block.queries, None]
+            matrix = torch.addcmul(of_key, of_product, asking)
+            grad_keys.index_add_(0, block.keys.flatten(), (grad @ matrix).flatten(0, 1))
+            grad_matrix = grad.mT @ _rows(keys, block.keys)
+            grad_asked[block.queries] = grad.sum(1)
+            grad_of_key += grad_matrix.sum(0)
+            grad_query[block.queries] = (grad_matrix * of_product).sum(1)
+            grad_product += grad_matrix.mul_(asking).sum(0)
+
+        grad_query.addmm_(grad_asked, of_query)
+        grad_of_query = grad_asked.t() @ query
+        grad_weight = torch.cat([grad_of_query, grad_of_key, grad_of_query - grad_of_key, grad_product], 1)
+        sum_h = sum_z + outer * mean
+        grad_alpha = last_weight[0] * (sum_h - sum_hp)
+        grad_last = (alpha * sum_h + (1 - alpha) * sum_hp)[None]
+        grads = (grad_query, grad_keys, None, grad_weight, grad_asked.sum(0), grad_alpha, grad_last, outer[None], None)
+        return grads
+
+
+def _split(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[W1 W2 W3 W4] to what meets the query, the key and their product."""
+    of_query, of_key, of_difference, of_product = weight.chunk(4, 1)
+    return of_query + of_difference, of_key - of_difference, of_product.contiguous()
+
+
+def _rows(table: Tensor, numbers: Tensor) -> Tensor:
+    return table.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
+
+
+def _take(flat: Tensor, cells: Tensor) -> Tensor:
+    return flat.index_select(0, cells.flatten()).view_as(cells)
+
+
+def _add(flat: Tensor, cells: Tensor, values: Tensor) -> None:
+    flat.index_add_(0, cells.flatten(), values.flatten())

@@ -1,0 +1,100 @@
+import pytest
+
+from recattn.errors import ConfigError, UnknownIdError
+from recattn.serving import Recommender
+
+LAST = {user: 1000 + (3 * (user - 100) + 10) % 13 for user in range(100, 107)}
+
+
+@pytest.fixture
+def recommender(artefact):
+    return Recommender(artefact)
+
+
+def test_what_follows_on_the_ring_is_recommended_first(recommender):
+    for user, last in LAST.items():
+        answer = recommender.recommend(user, k=1)
+        assert answer.items[0].item == 1000 + (last - 1000 + 1) % 13
+        assert answer.source == "model"
+
+
+def test_the_event_before_is_the_first_reason(recommender):
+    answer = recommender.recommend(100, k=1)
+    assert answer.items[0].because[0].item == LAST[100]
+    assert answer.items[0].because[0].contribution > 0
+    assert len(answer.items[0].because) <= 3
+
+
+def test_a_history_of_raw_ids_is_answered_as_its_user(recommender):
+    assert recommender.recommend(history=[1002, 1003], k=1).items[0].item == 1004
+
+
+def test_seen_items_stay_out_unless_asked_for(recommender):
+    seen = [1000, 1001, 1002]
+    assert not {scored.item for scored in recommender.recommend(history=seen, k=20).items} & set(seen)
+    assert {scored.item for scored in recommender.recommend(history=seen, k=20, filter_seen=False).items} >= set(seen)
+
+
+def test_scores_fall(recommender):
+    scores = [scored.score for scored in recommender.recommend(103, k=5).items]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_unknown_user_is_named(recommender):
+    with pytest.raises(UnknownIdError, match="424242"):
+        recommender.recommend(424242)
+
+
+def test_unknown_candidate_is_named(recommender):
+    with pytest.raises(UnknownIdError, match="31337"):
+        recommender.score([1001, 31337], user=100)
+
+
+def test_unknown_history_items_are_left_out_and_said(recommender):
+    answer = recommender.recommend(history=[1002, 31337, 1003], k=1)
+    assert answer.items[0].item == 1004
+    assert any("31337" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize("history", [[], [31337]])
+def test_no_history_gives_the_popular_items_and_says_so(recommender, history):
+    answer = recommender.recommend(history=history, k=14)
+    assert answer.source == "popularity"
+    assert answer.items[-1].item == 2000, "the item with a single event comes last"
+    assert all(not scored.because for scored in answer.items)
+
+
+def test_more_than_the_catalogue_gives_all_of_it(recommender):
+    answer = recommender.recommend(history=[1000], k=1000)
+    assert len(answer.items) == 13
+    assert any("only 13" in note for note in answer.notes)
+
+
+def test_scores_of_candidates_are_those_of_the_ranking(recommender):
+    ranked = {scored.item: scored.score for scored in recommender.recommend(104, k=20).items}
+    for scored in recommender.score(list(ranked), user=104).items:
+        assert scored.score == pytest.approx(ranked[scored.item], abs=1e-5)
+
+
+def test_candidates_keep_their_order(recommender):
+    assert [scored.item for scored in recommender.score([1009, 1002, 1009], user=100).items] == [1009, 1002, 1009]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"user": 100, "history": [1000]}])
+def test_user_and_history_exclude_each_other(recommender, arguments):
+    with pytest.raises(ConfigError, match="either user or history"):
+        recommender.recommend(**arguments)
+
+
+def test_k_below_one_is_refused(recommender):
+    with pytest.raises(ConfigError, match="k must be"):
+        recommender.recommend(100, k=0)
+
+
+def test_no_candidates_are_refused(recommender):
+    with pytest.raises(ConfigError, match="candidates is empty"):
+        recommender.score([], user=100)
+
+
+def test_a_user_with_a_single_event_is_answered(recommender):
+    assert recommender.recommend(7, k=3).source == "model"

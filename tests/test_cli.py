@@ -1,0 +1,156 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recattn.cli import main
+
+RING = 11
+TRAIN = ["--model.dim", "8", "--max-epochs", "3", "--learning-rate", "0.03"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """Forty people walk round a ring of eleven items."""
+    path = tmp_path_factory.mktemp("data") / "ring.csv"
+    rows = ["who,what,stars,when"]
+    for user in range(40):
+        rows += [f"u{user},{100 + (user + step) % RING},{step % 5 + 1},{1000 * user + step}" for step in range(9)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def columns(table) -> list[str]:
+    return [
+        *("--data", str(table), "--user-column", "who", "--item-column", "what"),
+        *("--rating-column", "stars", "--time-column", "when"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(columns, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "ring"
+    assert main(["train", "--output", str(folder), *columns, *TRAIN]) == 0
+    return folder
+
+
+def test_a_table_is_trained_on_measured_and_recommended_from(run, capsys):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["hr@5"]["mean"] > 0.9
+    assert result["users"] == 40
+    assert main(["recommend", str(run), "--user", "u0", "--k", "1", "--json"]) == 0
+    (first,) = json.loads(capsys.readouterr().out)["items"]
+    assert first["item"] == 100 + 9
+    assert len(first["because"]) == 3
+
+
+def test_tables_for_people_name_models_titles_and_reasons(run, capsys):
+    assert main(["evaluate", str(run), "--baselines"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("TargetAttention", "popularity", "item-knn", "ease", "transitions"))
+    assert main(["recommend", str(run), "--history", "103,104"]) == 0
+    assert "drew on most" in capsys.readouterr().out
+
+
+def test_results_are_kept_as_files(run, tmp_path):
+    assert main(["evaluate", str(run), "--baselines", "--output", str(tmp_path)]) == 0
+    assert {"ring.json", "popularity.json", "transitions.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_scores_of_candidates_after_a_history(run, capsys):
+    assert main(["score", str(run), "--history", "101,102,999", "--candidates", "103,108", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [scored["item"] for scored in answer["items"]] == [103, 108]
+    assert answer["items"][0]["score"] > answer["items"][1]["score"]
+    assert "999" in answer["notes"][0]
+
+
+def test_the_same_seed_gives_the_same_weights(columns, run, tmp_path):
+    again = tmp_path / "again"
+    assert main(["train", "--output", str(again), *columns, *TRAIN]) == 0
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):
+    config = tmp_path / "din.yaml"
+    config.write_text("model:\n  class_path: recattn.models.DIN\n  init_args: {dim: 4, form: code}\nmax_epochs: 1\nseed: 4\n")
+    folder = tmp_path / "din"
+    assert main(["train", "--config", str(config), "--output", str(folder), *columns, "--seed", "5"]) == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["seed"], manifest["training"]["max_epochs"]) == (5, 1)
+    text = (folder / "model.yaml").read_text()
+    assert "ActivationUnitScorer" in text
+    assert "separate_tables: false" in text
+
+
+def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
+    folder = tmp_path / "din"
+    chosen = ["--model", "recattn.models.DIN", "--model.dim", "4", "--max-epochs", "1"]
+    assert main(["train", "--output", str(folder), *columns, *chosen]) == 0
+    assert "transitions: 0" in (folder / "model.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recommend", "RUN", "--user", "nobody"], "nobody"),
+        (["recommend", "RUN"], "either user or history"),
+        (["recommend", "RUN", "--user", "u0", "--k", "0"], "k must be"),
+        (["score", "RUN", "--user", "u0", "--candidates", "100,31337"], "31337"),
+        (["recommend", "missing", "--user", "u0"], "no saved model"),
+        (["evaluate", "missing"], "no saved model"),
+        (["train", "--output", "RUN"], "--overwrite"),
+        (["train", "--output", "x", "--data", "ml-100m"], "ml-100m"),
+        (["train", "--output", "x", "--data", "missing.csv"], r"missing\.csv"),
+        (["train", "--output", "x", "--data", "TABLE"], "user"),
+        (["train", "--output", "x", *"--data TABLE --user-column who --item-column what --model.dim 7".split()], "num_heads"),
+        (["data", "ml-100m"], "ml-100m"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_status_2(arguments, message, run, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [{"RUN": str(run), "TABLE": str(table)}.get(argument, argument) for argument in arguments]
+    assert main(given) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("recattn: ")
+    assert pytest.importorskip("re").search(message, said[-1])
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["train"], ["train", "--output", "x", "--model", "recattn.models.Foo"], []])
+def test_wrong_arguments_exit_with_status_2(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(columns, run, tmp_path, monkeypatch):
+    from recattn.data import windows
+
+    folder = tmp_path / "ring"
+    arguments = ["train", "--output", str(folder), *columns, *TRAIN]
+    whole = windows.SequenceLoader.__iter__
+    calls = []
+
+    def interrupted(loader):
+        calls.append(loader)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(loader)
+
+    monkeypatch.setattr(windows.SequenceLoader, "__iter__", interrupted)
+    assert main(arguments) == 130
+    assert not folder.exists(), "nothing half-written"
+    monkeypatch.undo()
+    assert main(arguments) == 2, "an interrupted training is not dropped without being asked"
+    assert main([*arguments, "--resume"]) == 0
+    assert (folder / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["ring"], "checkpoints are gone"
+
+
+def test_the_command_is_installed_and_lists_what_it_can():
+    done = subprocess.run([sys.executable, "-m", "recattn.cli", "--help"], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in ("data", "train", "evaluate", "recommend", "score"))
