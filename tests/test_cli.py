@@ -77,7 +77,9 @@ def test_the_same_seed_gives_the_same_weights(columns, run, tmp_path):
 
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):
     config = tmp_path / "din.yaml"
-    config.write_text("model:\n  class_path: recattn.models.DIN\n  init_args: {dim: 4, form: code}\nmax_epochs: 1\nseed: 4\n")
+    config.write_text(
+        "model:\n  class_path: recattn.models.DIN\n  init_args: {dim: 4, form: code}\nmax_epochs: 1\nseed: 4\n"
+    )
     folder = tmp_path / "din"
     assert main(["train", "--config", str(config), "--output", str(folder), *columns, "--seed", "5"]) == 0
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -107,7 +109,15 @@ def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
         (["train", "--output", "x", "--data", "ml-100m"], "ml-100m"),
         (["train", "--output", "x", "--data", "missing.csv"], r"missing\.csv"),
         (["train", "--output", "x", "--data", "TABLE"], "user"),
-        (["train", "--output", "x", *"--data TABLE --user-column who --item-column what --model.dim 7".split()], "num_heads"),
+        (
+            [
+                "train",
+                "--output",
+                "x",
+                *["--data", "TABLE", "--user-column", "who", "--item-column", "what", "--model.dim", "7"],
+            ],
+            "num_heads",
+        ),
         (["data", "ml-100m"], "ml-100m"),
     ],
 )
@@ -120,7 +130,9 @@ def test_a_mistake_is_told_in_one_line_with_status_2(arguments, message, run, ta
     assert pytest.importorskip("re").search(message, said[-1])
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["train"], ["train", "--output", "x", "--model", "recattn.models.Foo"], []])
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["train"], ["train", "--output", "x", "--model", "recattn.models.Foo"], []]
+)
 def test_wrong_arguments_exit_with_status_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

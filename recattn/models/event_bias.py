@@ -50,6 +50,8 @@ class EventBias(nn.Module):
                 now = history.times.gather(1, (visible - 1).clamp(min=0))
             bias = bias + self.time(history.times, now)
         if self.rating is not None and history.ratings is not None:
-            codes = torch.searchsorted(self.levels, history.ratings.to(self.levels.dtype)).clamp(max=len(self.levels) - 1)
+            codes = torch.searchsorted(self.levels, history.ratings.to(self.levels.dtype)).clamp(
+                max=len(self.levels) - 1
+            )
             bias = bias + F.embedding(codes, self.rating.weight).transpose(1, 2)[:, :, None]
         return bias

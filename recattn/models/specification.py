@@ -29,7 +29,9 @@ def describe(module: nn.Module) -> Specification:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue  # a layer without arguments of its own shows nn.Module's
         if not hasattr(module, name):
-            raise ConfigError(f"{kind.__name__} does not keep its argument {name!r} as an attribute, so it can't be saved")
+            raise ConfigError(
+                f"{kind.__name__} does not keep its argument {name!r} as an attribute, so it can't be saved"
+            )
         value = getattr(module, name)
         if isinstance(value, nn.Module):
             value = describe(value)
@@ -72,7 +74,9 @@ def find_factory(path: str) -> Callable[..., nn.Module]:
     """The class or preset function that ``recattn.<package>.<Name>`` names. Raises ConfigError where there is none."""
     module_name, _, name = path.rpartition(".")
     if module_name not in ("recattn.models", "recattn.nn"):
-        raise ConfigError(f"{path!r} is not a model of recattn: expected recattn.models.NAME, with layers recattn.nn.NAME")
+        raise ConfigError(
+            f"{path!r} is not a model of recattn: expected recattn.models.NAME, with layers recattn.nn.NAME"
+        )
     module = importlib.import_module(module_name)
     factory = getattr(module, name, None) if name in module.__all__ else None
     makes = inspect.signature(factory).return_annotation if inspect.isfunction(factory) else factory

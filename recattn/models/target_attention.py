@@ -167,11 +167,12 @@ class TargetAttention(Ranker):
         """See `Ranker.at_positions`. With Softmax and a dot product it takes `recattn.nn.factored_readout`."""
         memory = self._memory(history, positions, request_time)
         query = self._heads(self.query_table(candidates))
-        scores = self.scorer(query, memory.keys, memory.mask.any(2, keepdim=True))
+        scores: Tensor = self.scorer(query, memory.keys, memory.mask.any(2, keepdim=True))
         if isinstance(self.weighting, Softmax) and self.readout is None:
             gains = self._heads(self.readout_table(candidates)) @ memory.values.transpose(-1, -2)
-            found = factored_readout(scores / self.weighting.temperature, gains, memory.bias / self.weighting.temperature, memory.mask)
-            logits = found.sum(1) + self.item_bias(candidates).squeeze(-1)
+            heat = self.weighting.temperature
+            found = factored_readout(scores / heat, gains, memory.bias / heat, memory.mask)
+            logits: Tensor = found.sum(1) + self.item_bias(candidates).squeeze(-1)
         else:
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
             weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
@@ -208,7 +209,8 @@ class TargetAttention(Ranker):
 
     def _heads(self, vectors: Tensor) -> Tensor:
         """(..., things, dim) to (..., heads, things, dim of a head)."""
-        return vectors.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)
+        heads: Tensor = vectors.unflatten(-1, (self.num_heads, -1))
+        return heads.transpose(-2, -3)
 
     def _memory(self, history: History, visible: Tensor, now: Tensor | None) -> Memory:
         steps = torch.arange(history.items.shape[1], device=visible.device)
@@ -240,17 +242,19 @@ class TargetAttention(Ranker):
 
     def _read(self, output: Tensor, candidates: Tensor) -> Tensor:
         """Retrieved vectors (..., candidates, dim) to logits (..., candidates)."""
-        vectors = self.readout_table(candidates)
+        vectors: Tensor = self.readout_table(candidates)
         product = output * vectors
         if self.readout is None:
             logits = product.sum(-1)
         else:
             logits = self.readout(torch.cat([output, vectors.expand_as(output), product], -1)).squeeze(-1)
-        return logits + self.item_bias(candidates).squeeze(-1)
+        bias: Tensor = self.item_bias(candidates).squeeze(-1)
+        return logits + bias
 
     def _shares(self, batch: RankingBatch, memory: Memory) -> Tensor:
         """The mass of the counted keys, (batch, candidates, length)."""
         head, items, visible = self.transition_head, batch.history.items, self._visible(batch)
-        assert head is not None and memory.log_counted is not None
+        if head is None or memory.log_counted is None:
+            return torch.zeros(*batch.candidates.shape, items.shape[1], device=items.device)
         targets = items.gather(1, visible.clamp(max=items.shape[1] - 1))
         return head.shares(memory.log_counted, items, visible, batch.candidates, targets)

@@ -61,12 +61,12 @@ class TransitionHead(nn.Module):
             dense = torch.zeros(size * size, dtype=self.counts.dtype, device=pairs.device)
             self.dense = dense.index_put_((pairs,), self.counts).view(size, size)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:  # noqa: D401
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         # The number of counted pairs is known from the saved model alone.
         pairs, counts = state_dict.get(f"{prefix}pairs"), state_dict.get(f"{prefix}counts")
         if pairs is not None and counts is not None:
             self.set_counts(pairs.to(self.totals.device), counts.to(self.totals.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def of(self, items: Tensor, candidates: Tensor) -> Tensor:
         """C[items, candidates], elementwise over shapes that broadcast."""
@@ -78,7 +78,9 @@ class TransitionHead(nn.Module):
         place = torch.searchsorted(self.pairs, wanted).clamp(max=len(self.pairs) - 1)
         return torch.where(self.pairs[place] == wanted, self.counts[place], 0.0)
 
-    def forward(self, log_weights: Tensor, items: Tensor, visible: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        self, log_weights: Tensor, items: Tensor, visible: Tensor, candidates: Tensor, targets: Tensor
+    ) -> Tensor:
         """Logits of candidates that are shared by all positions.
 
         log_weights: (batch, positions, length), log w_j; -inf where an event is not visible.
@@ -99,7 +101,9 @@ class TransitionHead(nn.Module):
             mass = mass - hit * own.sum(-1, keepdim=True)
         return self.logits(mass)
 
-    def shares(self, log_weights: Tensor, items: Tensor, visible: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    def shares(
+        self, log_weights: Tensor, items: Tensor, visible: Tensor, candidates: Tensor, targets: Tensor
+    ) -> Tensor:
         """The mass that each event brings to each row's own candidates.
 
         Arguments as in `forward`, but candidates and visible are (batch, candidates or 1), log_weights
@@ -113,7 +117,7 @@ class TransitionHead(nn.Module):
         return mass
 
     def logits(self, mass: Tensor) -> Tensor:
-        """scale · log(floor + mass); rounding below 0, left by taking pairs out, counts as 0."""
+        """Scale · log(floor + mass); rounding below 0, left by taking pairs out, counts as 0."""
         return self.scale * torch.log(F.softplus(self.raw_floor) + mass.clamp(min=0.0))
 
     def _normalised(self, log_weights: Tensor, items: Tensor, visible: Tensor) -> tuple[Tensor, Tensor | None]:

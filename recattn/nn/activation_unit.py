@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_choice, check_count
 from recattn.nn.dice import Dice
+from recattn.nn.dice_pairs import dice_scores
 from recattn.nn.pairs import PAIR_ELEMENTS, count_rows, score_pairs
 
 Activation = Literal["dice", "prelu", "sigmoid", "relu"]
@@ -22,7 +24,9 @@ class ActivationUnitScorer(nn.Module):
     The first layer is factored, W [q; k; q-k; q*k] = (W1 + W3) q + (W2 - W3) k + W4 (q*k): its query and key parts are
     computed once for each query and key, which leaves a quarter of the product for the pairs. `reference` is
     the formula written down. Pairs are scored in blocks of at most ``pairs.PAIR_ELEMENTS`` numbers, except while Dice
-    learns: its statistics are those of all real pairs of the batch.
+    learns: its statistics are those of all real pairs of the batch. One hidden layer of Dice, the paper's unit, then
+    touches the real pairs alone (`recattn.nn.dice_pairs`): training is several times faster, and does without a second
+    derivative.
 
     query_dim, key_dim: equal. hidden_dims: widths of the hidden layers, at least one.
     activation: ``"dice"`` (the paper), ``"prelu"`` (one slope a layer), ``"sigmoid"`` (authors' code) or ``"relu"``.
@@ -66,11 +70,13 @@ class ActivationUnitScorer(nn.Module):
 
         mask: bool, broadcasts to (..., queries, length), True for real pairs: Dice learns from these only.
         """
+        if mask is not None:
+            mask = mask.broadcast_to(*mask.shape[:-2], query.shape[-2], keys.shape[-2])
+        if self._learns_by_pairs(query, keys):
+            return self._score_real_pairs(query, keys, mask)
         of_query, of_key, of_difference, of_product = self.first.weight.chunk(4, dim=1)
         asked = F.linear(query, of_query + of_difference, self.first.bias)
         offered = F.linear(keys, of_key - of_difference)
-        if mask is not None:
-            mask = mask.broadcast_to(*mask.shape[:-2], query.shape[-2], keys.shape[-2])
 
         def block(queries: slice, some_keys: slice) -> Tensor:
             product = query[..., queries, None, :] * keys[..., None, some_keys, :]
@@ -88,6 +94,25 @@ class ActivationUnitScorer(nn.Module):
             width=self.query_dim + 2 * sum(self.hidden_dims),
             bound=PAIR_ELEMENTS,
         )
+
+    def _learns_by_pairs(self, query: Tensor, keys: Tensor) -> bool:
+        """One hidden layer of Dice in training, and a history of its own for each table of scores."""
+        one_dice = len(self.hidden_dims) == 1 and self.activation == "dice"
+        return one_dice and self.training and query.shape[:-2] == keys.shape[:-2] and not torch.compiler.is_compiling()
+
+    def _score_real_pairs(self, query: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """Scores (..., queries, length), 0 where masked; Dice's running statistics move."""
+        shape = (*query.shape[:-1], keys.shape[-2])
+        real = torch.ones(shape, dtype=torch.bool, device=query.device) if mask is None else mask.broadcast_to(shape)
+        dice = self.activations[0]
+        assert isinstance(dice, Dice)
+        wide = at_least_float32(query).flatten(0, -2), at_least_float32(keys).flatten(0, -2)
+        unit = (self.first.weight, self.first.bias, dice.alpha, self.layers[0].weight, self.layers[0].bias)
+        scores, *moments = dice_scores(
+            *wide, real.reshape(-1, *shape[-2:]), *(at_least_float32(part) for part in unit), dice.eps
+        )
+        dice.observe(*moments)
+        return scores.view(shape).to(query.dtype)
 
     def reference(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
         """The specification of forward: the four parts side by side for every pair, through the whole first layer."""

@@ -49,22 +49,29 @@ class Dice(nn.Module):
         """Inputs (..., dim) and a bool mask that broadcasts to (...), True for real, to outputs like inputs."""
         x = at_least_float32(inputs)
         if self.training:
-            mean, variance = self._observe(x.reshape(-1, self.dim), mask, x.shape[:-1])
+            mean, variance = self._moments(x.reshape(-1, self.dim), mask, x.shape[:-1])
         else:
             mean, variance = at_least_float32(self.running_mean), at_least_float32(self.running_var)
         p = ((x - mean) * (variance + self.eps).rsqrt()).sigmoid()
         return (x * (p + self.alpha * (1 - p))).to(inputs.dtype)
 
-    def _observe(self, x: Tensor, mask: Tensor | None, positions: torch.Size) -> tuple[Tensor, Tensor]:
+    def _moments(self, x: Tensor, mask: Tensor | None, positions: torch.Size) -> tuple[Tensor, Tensor]:
         """Mean and variance of the real rows of x (positions, dim); the running statistics move towards them."""
         real = None if mask is None else mask.broadcast_to(positions).reshape(-1, 1)
         count = torch.tensor(float(x.shape[0]), device=x.device) if real is None else real.sum().to(x.dtype)
         mean = fill_masked(x, real, 0.0).sum(0) / count.clamp(min=1)
         squares = fill_masked(x - mean, real, 0.0).square().sum(0)
-        with torch.no_grad():
-            self._move(self.running_mean, mean, self.momentum * (count > 0))
-            self._move(self.running_var, squares / (count - 1).clamp(min=1), self.momentum * (count > 1))
+        self.observe(mean, squares, count)
         return mean, squares / count.clamp(min=1)
+
+    @torch.no_grad()
+    def observe(self, mean: Tensor, squares: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards ``count`` () real positions.
+
+        mean: (dim,), of these positions. squares: (dim,), their squared deviations from it, added up.
+        """
+        self._move(self.running_mean, mean, self.momentum * (count > 0))
+        self._move(self.running_var, squares / (count - 1).clamp(min=1), self.momentum * (count > 1))
 
     @staticmethod
     def _move(running: Tensor, towards: Tensor, step: Tensor) -> None:

@@ -65,14 +65,6 @@ def real_pairs(mask: Tensor, dtype: torch.dtype = torch.float32) -> list[Block]:
     return blocks
 
 
-class Moments(NamedTuple):
-    """Mean and sum of squared deviations of the hidden layer (width,) over its real pairs, and their number ()."""
-
-    mean: Tensor
-    squares: Tensor
-    count: Tensor
-
-
 class DiceScores(Function):
     """Scores (rows * queries * length,), 0 where masked, and the moments of the hidden layer.
 
@@ -184,6 +176,33 @@ class DiceScores(Function):
         grad_last = (alpha * sum_h + (1 - alpha) * sum_hp)[None]
         grads = (grad_query, grad_keys, None, grad_weight, grad_asked.sum(0), grad_alpha, grad_last, outer[None], None)
         return grads
+
+
+def dice_scores(
+    query: Tensor,
+    keys: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    alpha: Tensor,
+    last_weight: Tensor,
+    last_bias: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scores of the activation unit, and what its hidden layer was like over the real pairs.
+
+    query: (rows * queries, dim). keys: (rows * length, dim). mask: (rows, queries, length) bool, True for real pairs.
+    weight: (width, 4 dim) and bias: (width,), the first layer; alpha: (width,) and eps, Dice's; last_weight: (1, width)
+    and last_bias: (1,), the last layer. All of one dtype, fp32 or wider.
+    Returns scores (rows * queries * length,), 0 where masked; of the hidden layer the mean (width,), the sum of squared
+    deviations from it (width,), both without gradient, and the number of real pairs ().
+    """
+    # A masked key may hold anything: it must not reach the sums over whole tables, where 0 * inf is not 0.
+    keys = keys.masked_fill(~mask.any(1).view(-1, 1), 0.0)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = DiceScores.apply(
+        query, keys, mask, weight, bias, alpha, last_weight, last_bias, eps
+    )  # type: ignore[no-untyped-call]
+    return result
 
 
 def _split(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

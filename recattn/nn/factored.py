@@ -1,10 +1,8 @@
 """Softmax retrieval of many candidates at many moments of one history, for two matrix products."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from recattn.nn.attended import at_least_float32
 
@@ -39,7 +37,9 @@ def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) 
     dtype = torch.promote_types(at_least_float32(scores).dtype, at_least_float32(bias).dtype)
     batch: torch.Size = torch.broadcast_shapes(scores.shape[:-2], gains.shape[:-2], bias.shape[:-2], mask.shape[:-2])
     full = [tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (scores.to(dtype), gains.to(dtype), bias.to(dtype))]
-    found: Tensor = _FactoredReadout.apply(*full, mask.expand(*batch, *bias.shape[-2:]))
+    found: Tensor = _FactoredReadout.apply(  # type: ignore[no-untyped-call]
+        *full, mask.expand(*batch, *bias.shape[-2:])
+    )
     return found.to(scores.dtype)
 
 
@@ -47,7 +47,7 @@ class _FactoredReadout(torch.autograd.Function):
     """The quotient with its gradient written out: the automatic one keeps and walks through twice as many tensors."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         # What no position sees must not be the maximum: the real scores below it would be raised.
         unseen = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
         exp_scores = scores + unseen.amax(-2, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min / 2)
@@ -64,8 +64,8 @@ class _FactoredReadout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        exp_scores, gains, kernel, total, found = ctx.saved_tensors
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        exp_scores, gains, kernel, total, found = ctx.saved_tensors  # type: ignore[attr-defined]
         of_product = slope / total
         of_total = of_product * found  # with the sign turned
         raised = of_product.mT @ kernel

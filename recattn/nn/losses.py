@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sampled_softmax_loss(positive: Tensor, negatives: Tensor, log_expected: Tensor, ignored: Tensor | None = None) -> Tensor:
+def sampled_softmax_loss(
+    positive: Tensor, negatives: Tensor, log_expected: Tensor, ignored: Tensor | None = None
+) -> Tensor:
     """-log( e^p / (e^p + Σ_j e^{n_j} / E_j) ), the mean over targets: softmax over a sample of the catalogue.
 
     E_j is how often item j was expected in the sample (its probability times the number of draws): divided by it, the

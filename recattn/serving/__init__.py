@@ -4,4 +4,15 @@ from recattn.serving.artefact import Artefact, load_artefact, save_artefact
 from recattn.serving.measure import evaluate_floor, evaluate_runs
 from recattn.serving.recommender import Answer, Reason, Recommender, Scored, load
 
-__all__ = ["Answer", "Artefact", "Reason", "Recommender", "Scored", "evaluate_floor", "evaluate_runs", "load", "load_artefact", "save_artefact"]
+__all__ = [
+    "Answer",
+    "Artefact",
+    "Reason",
+    "Recommender",
+    "Scored",
+    "evaluate_floor",
+    "evaluate_runs",
+    "load",
+    "load_artefact",
+    "save_artefact",
+]

@@ -20,7 +20,7 @@ from safetensors.torch import load_model, save_model
 
 from recattn.data import Histories, ProfileEncoder, Split, Vocabulary, splits
 from recattn.errors import ArtefactError, RecattnError
-from recattn.models import Ranker, build, describe
+from recattn.models import Ranker, Specification, build, describe
 
 FORMAT = 1
 FILES = ("model.safetensors", "model.yaml", "vocabulary.parquet", "histories.parquet", "features.json")
@@ -98,19 +98,22 @@ def load_artefact(folder: str | Path) -> Artefact:
         if _sha256(path) != manifest["files"].get(name):
             raise ArtefactError(f"{path} has changed since it was saved, or was damaged: train again or copy it again")
     try:
-        model = build(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
+        model = _build_ranker(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
         items = Vocabulary.from_frame(pd.read_parquet(folder / "vocabulary.parquet"))
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         encoder = None if features["profile"] is None else ProfileEncoder.from_dict(features["profile"])
         users, histories = _read_histories(folder / "histories.parquet", len(items), encoder)
-        if not isinstance(model, Ranker):
-            raise ArtefactError(f"{folder / 'model.yaml'} describes a {type(model).__name__}, which is no model")
         load_model(model, folder / "model.safetensors")
-    except ArtefactError:
-        raise
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
     return Artefact(model.eval(), users, items, histories, encoder, manifest)
+
+
+def _build_ranker(specification: Specification) -> Ranker:
+    model = build(specification)
+    if not isinstance(model, Ranker):
+        raise ArtefactError(f"model.yaml describes a {type(model).__name__}, which is no model")
+    return model
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -120,12 +123,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         known = int(manifest["format"])
-        manifest["files"].get
+        sums = dict(manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{path} is damaged: {error!r}") from error
     if known > FORMAT:
         raise ArtefactError(f"{path} has format {known}, this recattn reads up to {FORMAT}: install a newer recattn")
-    return dict(manifest)
+    return {**manifest, "files": sums}
 
 
 def _write(folder: Path, artefact: Artefact) -> None:
@@ -155,7 +158,11 @@ def _write_histories(path: Path, users: Vocabulary, histories: Histories) -> Non
 
 def _read_histories(path: Path, num_items: int, encoder: ProfileEncoder | None) -> tuple[Vocabulary, Histories]:
     table = pq.read_table(path)
-    lists = {name: table.column(name).combine_chunks() for name in ("items", "times", "ratings") if name in table.column_names}
+    lists = {
+        name: table.column(name).combine_chunks()
+        for name in ("items", "times", "ratings")
+        if name in table.column_names
+    }
     flat = {name: values.flatten().to_numpy() for name, values in lists.items()}
     lengths = pa.compute.list_value_length(lists["items"]).to_numpy()
     profile = None

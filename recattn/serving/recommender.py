@@ -109,15 +109,17 @@ class Recommender:
         return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons), source, notes)
 
     def _history(self, user: RawId | None, history: Sequence[RawId] | None) -> tuple[History, list[str]]:
-        if (user is None) == (history is None):
-            raise ConfigError("give either user or history")
-        if history is None:
+        if user is not None and history is None:
             number = self.users.encode([user])[0] - 1
             known = self.artefact.histories
             return pad_histories(known, np.array([number]), known.lengths[[number]]), []
+        if user is not None or history is None:
+            raise ConfigError("give either user or history")
         numbers = self.items.encode(list(history), unknown="zero") if len(history) else np.empty(0, np.int32)
         missing = [raw for raw, number in zip(history, numbers, strict=True) if number == 0]
-        notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(missing)
+        notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(
+            missing
+        )
         items = numbers[numbers > 0]
         alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
         return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
@@ -128,9 +130,7 @@ class Recommender:
         with torch.no_grad():
             return self.model.score_all(events)[0].clone(), "model"
 
-    def _answer(
-        self, events: History, numbers: Tensor, scores: Tensor, source: str, num_reasons: int
-    ) -> list[Scored]:
+    def _answer(self, events: History, numbers: Tensor, scores: Tensor, source: str, num_reasons: int) -> list[Scored]:
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
             brought = self.model.contributions(RankingBatch(events, numbers[None]))[0]

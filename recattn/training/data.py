@@ -1,5 +1,6 @@
 """A split as Lightning's loaders."""
 
+import math
 from collections.abc import Iterator
 
 import pytorch_lightning as pl
@@ -17,7 +18,7 @@ class TargetLoader:
         self.split, self.batch_size, self.time_aware = split, batch_size, time_aware
 
     def __len__(self) -> int:
-        return -(-len(self.split.validation.users) // self.batch_size)
+        return math.ceil(len(self.split.validation.users) / self.batch_size)
 
     def __iter__(self) -> Iterator[TargetBatch]:
         for _, batch in target_batches(

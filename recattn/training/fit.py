@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor
 
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
@@ -54,11 +54,16 @@ class StopOnNaN(Callback):
     """Ends a training whose loss is no longer a number; the best weights so far are kept."""
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: dict[str, Tensor], *_: object
+        self,
+        trainer: pl.Trainer,
+        _module: pl.LightningModule,
+        outputs: Any,
+        *_: object,
     ) -> None:
-        if not math.isfinite(float(outputs["loss"])):
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
             raise ConfigError(
-                f"the loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}: lower learning_rate; "
+                f"the loss became {loss} in epoch {trainer.current_epoch + 1}: lower learning_rate; "
                 f"the best weights so far are kept in {trainer.default_root_dir}"
             )
 

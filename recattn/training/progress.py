@@ -47,7 +47,9 @@ class TrainingProgress(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         seconds = time.perf_counter() - self._began
-        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in ("loss", "hr@10", "ndcg@10") if name in metrics)
+        shown = "  ".join(
+            f"{name} {float(metrics[name]):.4f}" for name in ("loss", "hr@10", "ndcg@10") if name in metrics
+        )
         self._console.print(f"epoch {trainer.current_epoch + 1:>3}  {shown}  ({seconds:.0f} s)", highlight=False)
 
     def on_train_end(self, _trainer: pl.Trainer, _module: pl.LightningModule) -> None:

@@ -50,7 +50,9 @@ class RankingTask(pl.LightningModule):
         if loss not in ("softmax", "bce"):
             raise ConfigError(f"loss must be 'softmax' or 'bce', got {loss!r}")
         if num_negatives is not None and num_negatives < 1:
-            raise ConfigError(f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}")
+            raise ConfigError(
+                f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}"
+            )
         if not learning_rate > 0:
             raise ConfigError(f"learning_rate must be > 0, got {learning_rate!r}")
         self.model = model
@@ -77,8 +79,8 @@ class RankingTask(pl.LightningModule):
     def _sequence_loss(self, batch: SequenceBatch) -> Tensor:
         history, positions, mask = batch
         targets = history.items.gather(1, positions)
-        told = self.model.time_aware and history.times is not None
-        moments = history.times.gather(1, positions) if told else None
+        told = history.times if self.model.time_aware else None
+        moments = None if told is None else told.gather(1, positions)
         if self.loss == "softmax" and self.num_negatives is None:
             catalogue = torch.arange(1, self.model.num_items + 1, device=targets.device)
             logits = self.model.at_positions(history, positions, catalogue, moments)

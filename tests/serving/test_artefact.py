@@ -115,9 +115,7 @@ def test_a_full_disk_leaves_the_old_model_and_no_rest(artefact, tmp_path, monkey
     with pytest.raises(ArtefactError, match="No space left"):
         save_artefact(tmp_path / "run", artefact, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert torch.equal(
-        load_artefact(tmp_path / "run").model.score_all(HISTORY), artefact.model.score_all(HISTORY)
-    )
+    assert torch.equal(load_artefact(tmp_path / "run").model.score_all(HISTORY), artefact.model.score_all(HISTORY))
 
 
 def test_histories_that_do_not_give_the_split_are_refused(artefact, tmp_path):
