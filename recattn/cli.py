@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, or 2 for a mistake of the user's (one line on standard error), or 130 for ctrl-C."""
     given = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        parsed = _parser().parse_args(_with_default_model(given))
+        parsed = _parser(train="train" in given).parse_args(_with_default_model(given))
         name = parsed.command
         chosen = parsed[name].as_dict()
         chosen.pop("config", None)
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Any:  # noqa: ANN401 - jsonargparse has no types
+def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
+    """The parser; ``train`` says whether models' arguments are needed, for which torch has to be loaded."""
     from docstring_parser import parse
     from jsonargparse import ActionYesNo, ArgumentParser
 
     import recattn
-    from recattn.models import Ranker
 
     parser = ArgumentParser(
         prog="recattn", description="Recommendation as retrieval by attention.", version=recattn.__version__
@@ -50,7 +50,9 @@ def _parser() -> Any:  # noqa: ANN401 - jsonargparse has no types
         text = parse(function.__doc__ or "")
         command = ArgumentParser(description=text.short_description)
         explained = {entry.arg_name: entry.description for entry in text.params}
-        if name == "train":
+        if name == "train" and train:
+            from recattn.models import Ranker
+
             command.add_argument("--config", action="config", help="YAML file with any of these; flags override it")
             command.add_subclass_arguments(
                 Ranker, "model", skip={"num_items", "rating_levels", "profile_sizes"}, required=False, instantiate=False

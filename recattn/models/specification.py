@@ -57,15 +57,22 @@ def build(specification: Specification, **overrides: object) -> nn.Module:
         raise ConfigError(f"a specification has a class_path and init_args, got {specification!r}")
     path = specification["class_path"]
     factory = find_factory(path)
-    given = {**(specification.get("init_args") or {}), **overrides}
+    given = specification.get("init_args") or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"init_args of {path} must be a mapping from names to values, got {given!r}")
+    given = {**given, **overrides}
     arguments = {
         name: build(value) if isinstance(value, dict) and "class_path" in value else value
         for name, value in given.items()
     }
+    # A layer without a constructor of its own shows nn.Module's, which takes anything and then refuses.
+    named = [
+        p for p in inspect.signature(factory).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     try:
-        inspect.signature(factory).bind(**arguments)
+        inspect.Signature(named).bind(**arguments)
     except TypeError as error:
-        allowed = ", ".join(inspect.signature(factory).parameters)
+        allowed = ", ".join(p.name for p in named) or "nothing"
         raise ConfigError(f"{path}: {error}; it takes {allowed}") from error
     return factory(**arguments)
 
@@ -80,7 +87,8 @@ def find_factory(path: str) -> Callable[..., nn.Module]:
     module = importlib.import_module(module_name)
     factory = getattr(module, name, None) if name in module.__all__ else None
     makes = inspect.signature(factory).return_annotation if inspect.isfunction(factory) else factory
-    if factory is None or not (inspect.isclass(makes) and issubclass(makes, nn.Module)):
+    made = inspect.isclass(makes) and issubclass(makes, nn.Module) and makes is not nn.Module
+    if factory is None or not made or inspect.isabstract(factory):
         raise ConfigError(f"{path!r} does not exist: {module_name} has {', '.join(sorted(module.__all__))}")
     found: Callable[..., nn.Module] = factory
     return found

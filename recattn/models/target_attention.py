@@ -137,18 +137,19 @@ class TargetAttention(Ranker):
 
     def reset_parameters(self) -> None:
         """Embeddings from N(0, 0.05²), the padding row and all biases 0."""
-        for part in self.modules():
-            if isinstance(part, nn.Embedding) and part.embedding_dim == self.dim:
-                nn.init.normal_(part.weight, std=0.05)
-                if part.padding_idx is not None:
-                    nn.init.zeros_(part.weight[part.padding_idx])
+        of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
+        for table in dict.fromkeys((*of_items, *self.profile_keys, *self.profile_values)):  # one table may be all four
+            if isinstance(table, nn.Embedding):
+                nn.init.normal_(table.weight, std=0.05)
+                if table.padding_idx is not None:
+                    nn.init.zeros_(table.weight[table.padding_idx])
         nn.init.zeros_(self.item_bias.weight)
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """Logits (batch, candidates)."""
         memory = self._memory(batch.history, self._visible(batch), batch.request_time)
         _, output = self._retrieve(memory, batch.candidates)
-        logits = self._read(output, batch.candidates)
+        logits = self._read(output, batch.candidates, self._asked(batch))
         if self.transition_head is not None:
             logits = logits + self.transition_head.logits(self._shares(batch, memory).sum(-1))
         return logits
@@ -177,9 +178,9 @@ class TargetAttention(Ranker):
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
             weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
             output = weights @ memory.values[:, :, None]  # (batch, heads, positions, candidates, dim of a head)
-            logits = self._read(output.movedim(1, -2).flatten(-2), candidates)
+            logits = self._read(output.movedim(1, -2).flatten(-2), candidates, (positions > 0)[..., None])
         if self.transition_head is not None and memory.log_counted is not None:
-            targets = history.items.gather(1, positions.clamp(max=history.items.shape[1] - 1))
+            targets = self._following(history, positions)
             logits = logits + self.transition_head(memory.log_counted, history.items, positions, candidates, targets)
         return logits
 
@@ -192,9 +193,10 @@ class TargetAttention(Ranker):
         """
         memory = self._memory(batch.history, self._visible(batch), batch.request_time)
         weights, output = self._retrieve(memory, batch.candidates)
-        with torch.enable_grad():
-            output = output.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self._read(output, batch.candidates).sum(), output)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            # Copies: what was made in inference mode can't be saved for a backward pass.
+            output, candidates = output.detach().clone().requires_grad_(), batch.candidates.clone()
+            (slope,) = torch.autograd.grad(self._read(output, candidates, self._asked(batch).clone()).sum(), output)
         brought = (weights * (self._heads(slope) @ memory.values.transpose(-1, -2))).sum(1)
         brought = brought[..., : batch.history.items.shape[1]]
         if self.transition_head is not None:
@@ -206,6 +208,16 @@ class TargetAttention(Ranker):
 
     def _visible(self, batch: RankingBatch) -> Tensor:
         return batch.history.lengths[:, None] if batch.visible is None else batch.visible
+
+    def _asked(self, batch: RankingBatch) -> Tensor:
+        """(batch, candidates) bool: what Dice may learn from, neither padding nor a moment before all events."""
+        return (batch.candidates != 0) & (self._visible(batch) > 0)
+
+    @staticmethod
+    def _following(history: History, visible: Tensor) -> Tensor:
+        """The items that come after the first ``visible`` events, like visible; 0 where the history ends there."""
+        items = history.items.gather(1, visible.clamp(max=history.items.shape[1] - 1))
+        return items * (visible < history.lengths[:, None])
 
     def _heads(self, vectors: Tensor) -> Tensor:
         """(..., things, dim) to (..., heads, things, dim of a head)."""
@@ -236,18 +248,19 @@ class TargetAttention(Ranker):
 
     def _retrieve(self, memory: Memory, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (batch, heads, candidates, tokens) and the retrieved vectors (batch, candidates, dim)."""
-        scores = self.scorer(self._heads(self.query_table(candidates)), memory.keys, memory.mask)
+        real = memory.mask & (candidates != 0)[:, None, :, None]
+        scores = self.scorer(self._heads(self.query_table(candidates)), memory.keys, real)
         weights = self.weighting(scores + memory.bias, memory.mask).to(memory.values.dtype)
         return weights, (weights @ memory.values).transpose(1, 2).flatten(-2)
 
-    def _read(self, output: Tensor, candidates: Tensor) -> Tensor:
-        """Retrieved vectors (..., candidates, dim) to logits (..., candidates)."""
+    def _read(self, output: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+        """Retrieved vectors (..., candidates, dim) to logits (..., candidates); Dice learns where ``real`` is True."""
         vectors: Tensor = self.readout_table(candidates)
         product = output * vectors
         if self.readout is None:
             logits = product.sum(-1)
         else:
-            logits = self.readout(torch.cat([output, vectors.expand_as(output), product], -1)).squeeze(-1)
+            logits = self.readout(torch.cat([output, vectors.expand_as(output), product], -1), real).squeeze(-1)
         bias: Tensor = self.item_bias(candidates).squeeze(-1)
         return logits + bias
 
@@ -256,5 +269,5 @@ class TargetAttention(Ranker):
         head, items, visible = self.transition_head, batch.history.items, self._visible(batch)
         if head is None or memory.log_counted is None:
             return torch.zeros(*batch.candidates.shape, items.shape[1], device=items.device)
-        targets = items.gather(1, visible.clamp(max=items.shape[1] - 1))
+        targets = self._following(batch.history, visible)
         return head.shares(memory.log_counted, items, visible, batch.candidates, targets)

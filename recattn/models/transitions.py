@@ -19,7 +19,8 @@ class TransitionHead(nn.Module):
     logit is the logarithm of the mass that the query c found in the history, not a mean of values.
 
     In training the counts hold the very pairs that are to be predicted, and a model would learn to trust them too
-    much. So in training mode each target's own pairs are taken out of the counts that it sees (see `forward`).
+    much. So in training mode each target's own pairs are taken out of the counts that it sees (see `forward`); where no
+    target is known (item 0), nothing is taken out.
 
     num_items: catalogue without padding. horizon: at least 1.
     Buffers ``pairs`` (sorted i · (num_items + 1) + c) and ``counts`` are filled by `set_counts` and saved with the
@@ -50,6 +51,7 @@ class TransitionHead(nn.Module):
         Raises ConfigError for anything else.
         """
         size = self.num_items + 1
+        pairs, counts = pairs.to(self.totals.device), counts.to(self.totals.device)
         if pairs.shape != counts.shape or bool((pairs.diff() <= 0).any()) or bool((counts <= 0).any()):
             raise ConfigError("pairs must ascend without repeats, with one count above 0 for each")
         if len(pairs) and not (size <= int(pairs[0]) and int(pairs[-1]) < size * size):
@@ -65,7 +67,7 @@ class TransitionHead(nn.Module):
         # The number of counted pairs is known from the saved model alone.
         pairs, counts = state_dict.get(f"{prefix}pairs"), state_dict.get(f"{prefix}counts")
         if pairs is not None and counts is not None:
-            self.set_counts(pairs.to(self.totals.device), counts.to(self.totals.device))
+            self.set_counts(pairs, counts)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def of(self, items: Tensor, candidates: Tensor) -> Tensor:
@@ -86,10 +88,11 @@ class TransitionHead(nn.Module):
         log_weights: (batch, positions, length), log w_j; -inf where an event is not visible.
         items: (batch, length). visible: (batch, positions), how many events each position sees.
         candidates: (candidates,), shared.
-        targets: (batch, positions), the item that did follow: in training mode its own pairs are left out.
+        targets: (batch, positions), the item that did follow, 0 where none is known: in training mode its own pairs are
+            left out.
         Returns (batch, positions, candidates).
         """
-        weights, own = self._normalised(log_weights, items, visible)
+        weights, own = self._normalised(log_weights, items, visible, targets)
         catalogue = torch.arange(1, self.num_items + 1, device=candidates.device)
         if self.dense is not None and len(candidates) == self.num_items and torch.equal(candidates, catalogue):
             counts = self.dense[items][..., 1:]  # a gather of whole rows, the fastest way to the whole catalogue
@@ -110,7 +113,7 @@ class TransitionHead(nn.Module):
         (batch, candidates or 1, length), targets (batch, candidates or 1).
         Returns (batch, candidates, length); ``logits(shares.sum(-1))`` is the candidates' logit.
         """
-        weights, own = self._normalised(log_weights, items, visible)
+        weights, own = self._normalised(log_weights, items, visible, targets)
         mass = weights * self.of(items[:, None, :], candidates[:, :, None])
         if own is not None:
             mass = mass - (candidates == targets)[..., None] * own
@@ -120,15 +123,19 @@ class TransitionHead(nn.Module):
         """Scale · log(floor + mass); rounding below 0, left by taking pairs out, counts as 0."""
         return self.scale * torch.log(F.softplus(self.raw_floor) + mass.clamp(min=0.0))
 
-    def _normalised(self, log_weights: Tensor, items: Tensor, visible: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _normalised(
+        self, log_weights: Tensor, items: Tensor, visible: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Weights over the totals, (batch, positions, length), and in training what each target itself put in."""
         totals = self.totals[items][:, None, :]
         weights = log_weights.exp()
         if not self.training:
             return weights / totals.clamp(min=1e-6), None
         distance = visible[..., None] - torch.arange(items.shape[1], device=items.device)
-        near = (distance >= 1) & (distance <= self.horizon)
-        own = torch.where(near, 1.0 / distance.clamp(min=1), 0.0)
+        near = (distance >= 1) & (distance <= self.horizon) & (targets != 0)[..., None]
+        own = torch.where(near, 1.0 / distance.clamp(min=1), 0.0).to(totals.dtype)
+        # An item that comes several times before the target put in a pair each time, under the same count.
+        own = own @ (items[:, :, None] == items[:, None, :]).to(own.dtype)
         rest = totals - own
         # An item whose only follower is the target itself has nothing left to say.
         weights = torch.where(rest > 1e-4, weights / rest.clamp(min=1e-4), 0.0)

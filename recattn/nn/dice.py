@@ -49,20 +49,22 @@ class Dice(nn.Module):
         """Inputs (..., dim) and a bool mask that broadcasts to (...), True for real, to outputs like inputs."""
         x = at_least_float32(inputs)
         if self.training:
-            mean, variance = self._moments(x.reshape(-1, self.dim), mask, x.shape[:-1])
+            centred, variance = self._moments(x.reshape(-1, self.dim), mask, x.shape[:-1])
+            centred = centred.view_as(x)
         else:
-            mean, variance = at_least_float32(self.running_mean), at_least_float32(self.running_var)
-        p = ((x - mean) * (variance + self.eps).rsqrt()).sigmoid()
-        return (x * (p + self.alpha * (1 - p))).to(inputs.dtype)
+            centred, variance = x - at_least_float32(self.running_mean), at_least_float32(self.running_var)
+        p = (centred * (variance + self.eps).rsqrt()).sigmoid()
+        return (x * torch.addcmul(self.alpha, 1 - self.alpha, p)).to(inputs.dtype)
 
     def _moments(self, x: Tensor, mask: Tensor | None, positions: torch.Size) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the real rows of x (positions, dim); the running statistics move towards them."""
+        """Deviations of x (positions, dim) from the mean of its real rows, and their variance; the statistics move."""
         real = None if mask is None else mask.broadcast_to(positions).reshape(-1, 1)
         count = torch.tensor(float(x.shape[0]), device=x.device) if real is None else real.sum().to(x.dtype)
         mean = fill_masked(x, real, 0.0).sum(0) / count.clamp(min=1)
-        squares = fill_masked(x - mean, real, 0.0).square().sum(0)
+        centred = x - mean
+        squares = fill_masked(centred, real, 0.0).square().sum(0)
         self.observe(mean, squares, count)
-        return mean, squares / count.clamp(min=1)
+        return centred, squares / count.clamp(min=1)
 
     @torch.no_grad()
     def observe(self, mean: Tensor, squares: Tensor, count: Tensor) -> None:

@@ -9,6 +9,7 @@ each pair; what Dice and the last layer make of it is computed again in the back
 pairs, hence two passes over the blocks each way; the mean, being linear, is known before the first.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-BLOCK_PAIRS = 2**13
-"""Pairs of a block on a CPU: 2 MB for 64 numbers each, a few of which stay in the second and third level of cache."""
+BLOCK_PAIRS = 2**12
+"""Pairs of a block on a CPU: 1 MB for 64 numbers each, a few of which stay in the second and third level of cache.
+
+What a block needs for a moment is written to the same memory as the block before: fresh pages cost more than the sums.
+"""
 
 
 class Block(NamedTuple):
@@ -34,8 +38,10 @@ class Block(NamedTuple):
     real: Tensor | None
 
 
-def real_pairs(mask: Tensor, dtype: torch.dtype = torch.float32) -> list[Block]:
+def real_pairs(mask: Tensor, dtype: torch.dtype = torch.float32, *, dim: int = 1) -> list[Block]:
     """The pairs of a table (rows, queries, length) of bool, in blocks.
+
+    dim: numbers that a query needs for each hidden channel; one with fewer keys than that counts as so many pairs.
 
     >>> block, = real_pairs(torch.tensor([[[True, False, True], [False, False, True]]]))
     >>> block.queries.tolist(), block.keys.tolist(), block.real.squeeze(-1).tolist()
@@ -52,7 +58,7 @@ def real_pairs(mask: Tensor, dtype: torch.dtype = torch.float32) -> list[Block]:
     blocks, widths, first = [], sizes.tolist(), 0
     while first < len(widths) and widths[first]:
         width = widths[first]
-        some = slice(first, first + max(1, bound // width))
+        some = slice(first, first + max(1, bound // max(width, dim)))
         steps = torch.arange(width, device=mask.device)
         pairs = starts[order[some], None] + steps
         if widths[some][-1] == width:
@@ -86,7 +92,8 @@ class DiceScores(Function):
         last_bias: Tensor,
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        blocks = real_pairs(mask, query.dtype)
+        blocks = real_pairs(mask, query.dtype, dim=query.shape[1])
+        scratch = _Scratch(query, blocks, len(bias))
         rows, queries, length = mask.shape
         of_query, of_key, of_product = _split(weight)
         asked = torch.addmm(bias, query, of_query.t())
@@ -95,15 +102,16 @@ class DiceScores(Function):
         met = (mask.to(query.dtype) @ keys.unflatten(0, (rows, length))).flatten(0, 1)  # each query's keys, added up
         total = of_product @ (query * met).sum(0) + of_key @ met.sum(0) + counts @ asked
         mean = total / count.clamp(min=1)
+        centred = asked - mean
 
         squares = torch.zeros_like(mean)
         hidden = []  # of each block: h - mean, 0 for fillers
         for block in blocks:
-            matrix = torch.addcmul(of_key, of_product, query[block.queries, None])
-            z = torch.baddbmm((asked - mean)[block.queries, None], _rows(keys, block.keys), matrix.mT)
+            matrix = torch.addcmul(of_key, of_product, query[block.queries, None], out=scratch.matrices(0, block))
+            z = torch.baddbmm(centred[block.queries, None], scratch.rows(1, keys, block), matrix.mT)
             if block.real is not None:
                 z *= block.real
-            squares += (z * z).sum((0, 1))
+            squares += torch.mul(z, z, out=scratch.pairs(1, block)).sum((0, 1))
             hidden.append(z)
 
         scale = (squares / count.clamp(min=1) + eps).rsqrt()
@@ -112,7 +120,7 @@ class DiceScores(Function):
         constant = last_bias + still @ mean
         scores = query.new_zeros(mask.numel())
         for block, z in zip(blocks, hidden, strict=True):
-            p = (z * scale).sigmoid_()
+            p = torch.mul(z, scale, out=scratch.pairs(0, block)).sigmoid_()
             score = p @ (gated * mean) + constant
             score += z @ still
             score += p.mul_(z) @ gated
@@ -132,6 +140,8 @@ class DiceScores(Function):
         still = last_weight[0] * alpha
         gated = last_weight[0] - still
 
+        scratch = _Scratch(query, ctx.blocks, len(mean))
+
         # First pass: through the last layer and the gate, with the statistics held still; and what they add up to.
         outer, direct = torch.zeros((), dtype=query.dtype, device=query.device), []
         sum_z, sum_hp, sum_e, sum_ez = torch.zeros((4, len(mean)), dtype=query.dtype, device=query.device)
@@ -140,8 +150,8 @@ class DiceScores(Function):
             if block.real is not None:
                 s = s * block.real[..., 0]
             flat = s.flatten()
-            p = (z * scale).sigmoid_()
-            hp = (z + mean).mul_(p)
+            p = torch.mul(z, scale, out=scratch.pairs(0, block)).sigmoid_()
+            hp = torch.add(z, mean, out=scratch.pairs(1, block)).mul_(p)
             e = torch.addcmul(hp, hp, p, value=-1)  # h p (1 - p)
             outer += flat.sum()
             sum_z += flat @ z.flatten(0, 1)
@@ -160,12 +170,13 @@ class DiceScores(Function):
             if block.real is not None:
                 grad *= block.real
             asking = query[block.queries, None]
-            matrix = torch.addcmul(of_key, of_product, asking)
-            grad_keys.index_add_(0, block.keys.flatten(), (grad @ matrix).flatten(0, 1))
-            grad_matrix = grad.mT @ _rows(keys, block.keys)
+            matrix = torch.addcmul(of_key, of_product, asking, out=scratch.matrices(0, block))
+            grad_rows = torch.bmm(grad, matrix, out=scratch.rows_like(1, block))
+            grad_keys.index_add_(0, block.keys.flatten(), grad_rows.flatten(0, 1))
+            grad_matrix = torch.bmm(grad.mT, scratch.rows(1, keys, block), out=scratch.matrices(0, block))
             grad_asked[block.queries] = grad.sum(1)
             grad_of_key += grad_matrix.sum(0)
-            grad_query[block.queries] = (grad_matrix * of_product).sum(1)
+            grad_query[block.queries] = torch.mul(grad_matrix, of_product, out=scratch.matrices(1, block)).sum(1)
             grad_product += grad_matrix.mul_(asking).sum(0)
 
         grad_query.addmm_(grad_asked, of_query)
@@ -211,8 +222,35 @@ def _split(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return of_query + of_difference, of_key - of_difference, of_product.contiguous()
 
 
-def _rows(table: Tensor, numbers: Tensor) -> Tensor:
-    return table.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
+class _Scratch:
+    """Two pieces of memory for what a block needs only for a moment."""
+
+    def __init__(self, like: Tensor, blocks: list[Block], width: int) -> None:
+        self.dim, self.width = like.shape[1], width
+        pairs = max((block.keys.numel() for block in blocks), default=0) * max(self.dim, width)
+        matrices = max((len(block.queries) for block in blocks), default=0) * self.dim * width
+        self.memory = like.new_empty(2, max(pairs, matrices))
+
+    def pairs(self, piece: int, block: Block) -> Tensor:
+        """(queries, pairs of each, width)."""
+        return self._piece(piece, *block.keys.shape, self.width)
+
+    def rows_like(self, piece: int, block: Block) -> Tensor:
+        """(queries, pairs of each, dim)."""
+        return self._piece(piece, *block.keys.shape, self.dim)
+
+    def matrices(self, piece: int, block: Block) -> Tensor:
+        """(queries, width, dim)."""
+        return self._piece(piece, len(block.queries), self.width, self.dim)
+
+    def rows(self, piece: int, table: Tensor, block: Block) -> Tensor:
+        """The rows of the block's keys in a table, (queries, pairs of each, dim)."""
+        found = self.rows_like(piece, block)
+        torch.index_select(table, 0, block.keys.flatten(), out=found.flatten(0, 1))
+        return found
+
+    def _piece(self, piece: int, *shape: int) -> Tensor:
+        return self.memory[piece, : math.prod(shape)].view(shape)
 
 
 def _take(flat: Tensor, cells: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Train a ranker on a split: the whole recipe, with the best weights kept and interruptions survived."""
 
 import contextlib
+import json
 import logging
 import math
-import shutil
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
-from recattn.models import Ranker
+from recattn.models import Ranker, describe
 from recattn.models.transitions import TransitionHead
+from recattn.nn.checks import check_count
 from recattn.training.data import SequenceData
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
@@ -31,12 +33,12 @@ class Fitted:
     """What a training came to.
 
     best_epoch: the epoch, from 1, whose weights the model now has; epochs: how many were run.
-    validation: its metrics. seconds: training and validation, of this call alone where it was resumed.
+    ndcg: its NDCG@10 on the validation part. seconds: training and validation, of this call alone where it was resumed.
     """
 
     best_epoch: int
     epochs: int
-    validation: dict[str, float]
+    ndcg: float
     seconds: float
 
 
@@ -50,21 +52,33 @@ class FreshSeed(Callback):
         torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
 
 
+class StayStopped(Callback):
+    """Ends a resumed training at once where patience had run out before: Lightning would run one epoch more."""
+
+    def __init__(self, stopping: EarlyStopping) -> None:
+        self.stopping = stopping
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        if self.stopping.wait_count >= self.stopping.patience:
+            trainer.should_stop = True
+
+
 class StopOnNaN(Callback):
-    """Ends a training whose loss is no longer a number; the best weights so far are kept."""
+    """Ends a training whose loss is no longer a number; the checkpoints of earlier epochs stay."""
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         _module: pl.LightningModule,
-        outputs: Any,
+        outputs: Tensor | Mapping[str, Any] | None,
         *_: object,
     ) -> None:
-        loss = float(outputs["loss"])
+        value = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        loss = 0.0 if value is None else float(value)
         if not math.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss} in epoch {trainer.current_epoch + 1}: lower learning_rate; "
-                f"the best weights so far are kept in {trainer.default_root_dir}"
+                f"what earlier epochs reached is in {trainer.default_root_dir}"
             )
 
 
@@ -91,13 +105,22 @@ def fit(
     batch_size, positions: sequences a batch and targets a sequence, see SequenceLoader.
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row without a better NDCG@10.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
-    resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted.
-    Raises ConfigError for a loss that is not a number; KeyboardInterrupt passes, the last epoch's checkpoint is kept.
+    resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
+        settings must be those of that training, which ``training.json`` holds.
+    Raises ConfigError for a loss that is not a number and for sizes below 1; KeyboardInterrupt passes, the last epoch's
+    checkpoint is kept.
     """
     folder = Path(folder)
     task = RankingTask(model) if task is None else task
     if task.model is not model:
         raise ConfigError("task holds another model than the one to be trained")
+    for name, value in (
+        ("batch_size", batch_size),
+        ("positions", positions),
+        ("max_epochs", max_epochs),
+        ("patience", patience),
+    ):
+        check_count(name, value)
     data = SequenceData(
         split,
         batch_size=batch_size,
@@ -108,15 +131,18 @@ def fit(
     )
     count_into(model, split)
     last = folder / "last.ckpt"
-    if not resume and folder.exists():
-        shutil.rmtree(folder)
-    best = ModelCheckpoint(folder, "best", monitor="ndcg@10", mode="max", save_last=True, enable_version_counter=False)
-    callbacks: list[Callback] = [
-        FreshSeed(seed),
-        StopOnNaN(),
-        EarlyStopping("ndcg@10", mode="max", patience=patience),
-        best,
-    ]
+    if not resume:
+        for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
+            (folder / name).unlink(missing_ok=True)
+    settings = {"split": split.hash, "model": describe(model), "task": task.settings, "batch_size": batch_size}
+    settings |= {"positions": positions, "max_epochs": max_epochs, "patience": patience, "seed": seed}
+    _keep_settings(folder / "training.json", settings)
+    best = ModelCheckpoint(folder, "best", monitor="ndcg@10", mode="max", enable_version_counter=False)
+    # Lightning's own save_last writes no epoch that was not the best. It comes after `best`, whose state it holds.
+    latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    # Checked before the checkpoint of the same validation is written, which is where a resumed training goes on.
+    stopping = EarlyStopping("ndcg@10", mode="max", patience=patience, check_on_train_epoch_end=False)
+    callbacks: list[Callback] = [FreshSeed(seed), StopOnNaN(), stopping, StayStopped(stopping), best, latest]
     shown = [TrainingProgress()] if progress else []
     began = time.perf_counter()
     with _quiet_lightning():
@@ -136,18 +162,35 @@ def fit(
         try:
             trainer.fit(task, data, ckpt_path=str(last) if resume and last.exists() else None)
         except SystemExit as stopped:
+            if not isinstance(stopped.__context__, KeyboardInterrupt):
+                raise
             # Lightning turns ctrl-C into an exit and leaves the signal ignored.
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from stopped
-    kept = torch.load(best.best_model_path, weights_only=True)
+    kept = torch.load(folder / "best.ckpt", weights_only=True)
     task.load_state_dict(kept["state_dict"])
     model.eval()
     return Fitted(
         best_epoch=int(kept["epoch"]) + 1,
         epochs=trainer.current_epoch,
-        validation={"ndcg@10": float(best.best_model_score or 0.0)},
+        ndcg=float(best.best_model_score or 0.0),
         seconds=time.perf_counter() - began,
     )
+
+
+def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write the settings down, or compare them with those of the training that is resumed."""
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(settings))
+        for name in before:
+            if before[name] != now.get(name):
+                raise ConfigError(
+                    f"{name} is {now.get(name)!r}, but the training to be resumed in {path.parent} had {before[name]!r}"
+                )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def count_into(model: Ranker, split: Split) -> None:

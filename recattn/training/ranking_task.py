@@ -1,5 +1,6 @@
 """What training adds to a ranker: loss, optimiser, schedule and the metrics of each epoch."""
 
+import math
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -11,7 +12,8 @@ from recattn.batch import RankingBatch, SequenceBatch, TargetBatch
 from recattn.errors import ConfigError
 from recattn.evaluation import hit_rate, ndcg, target_ranks
 from recattn.models import Ranker
-from recattn.nn.losses import binary_loss, sampled_softmax_loss
+from recattn.nn import binary_loss, sampled_softmax_loss
+from recattn.nn.checks import check_count, check_positive
 
 Loss = Literal["softmax", "bce"]
 
@@ -29,10 +31,10 @@ class RankingTask(pl.LightningModule):
     num_negatives: size of the shared sample; None: the whole catalogue.
     item_counts: (num_items + 1,) how often each item occurs in training; the sample is drawn with probability
         proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
-    learning_rate: Adam's, after a warm-up over ``warmup_steps``, falling to 0 as a cosine over the whole training.
+    learning_rate: Adam's; it rises over the first ``warmup_steps`` and falls to 0 as a cosine over the whole training.
     weight_decay: AdamW's.
     Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out).
-    Raises ConfigError for values outside of these.
+    Raises ConfigError for values outside of these (warmup_steps is at least 1).
     """
 
     def __init__(
@@ -53,8 +55,14 @@ class RankingTask(pl.LightningModule):
             raise ConfigError(
                 f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}"
             )
-        if not learning_rate > 0:
-            raise ConfigError(f"learning_rate must be > 0, got {learning_rate!r}")
+        check_positive("learning_rate", learning_rate)
+        if not weight_decay >= 0:
+            raise ConfigError(f"weight_decay must be >= 0, got {weight_decay!r}")
+        check_count("warmup_steps", warmup_steps)
+        if item_counts is not None and len(item_counts) != model.num_items + 1:
+            raise ConfigError(f"item_counts must have {model.num_items + 1} entries, got {len(item_counts)}")
+        if item_counts is not None and not bool((item_counts[1:] > 0).any()):
+            raise ConfigError("item_counts must be above 0 for some item: there is nothing to draw from")
         self.model = model
         self.loss, self.num_negatives = loss, num_negatives
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
@@ -64,6 +72,12 @@ class RankingTask(pl.LightningModule):
         self._ranks: list[Tensor] = []
 
     chances: Tensor
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, as plain data."""
+        names = ("loss", "num_negatives", "learning_rate", "weight_decay", "warmup_steps")
+        return {name: getattr(self, name) for name in names}
 
     def training_step(self, batch: SequenceBatch | RankingBatch, _batch_index: int) -> Tensor:
         loss = self._sequence_loss(batch) if isinstance(batch, SequenceBatch) else self._label_loss(batch)
@@ -123,8 +137,14 @@ class RankingTask(pl.LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
-        total = max(int(self.trainer.estimated_stepping_batches), self.warmup_steps + 1)
-        warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / self.warmup_steps, total_iters=self.warmup_steps)
-        fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total - self.warmup_steps)
-        schedule = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, fall], [self.warmup_steps])
+        total = self.trainer.estimated_stepping_batches
+
+        def share(step: int) -> float:
+            """Of the learning rate: a line up, then half a cosine down, which stays at 0 should there be more steps."""
+            warmed = min(1.0, (step + 1) / self.warmup_steps)
+            if not math.isfinite(total):  # a training bound by time alone keeps its rate after the warm-up
+                return warmed
+            return warmed * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -148,7 +148,9 @@ def outcome(model: Ranker, batch: RankingBatch) -> Outcome:
     """Logits of the real candidates, all gradients and all buffers after one forward and backward pass."""
     model = copy.deepcopy(model)
     logits = model(batch).masked_fill(batch.candidates == 0, 0.0)
-    (logits * torch.randn(logits.shape, generator=torch.Generator().manual_seed(3), dtype=logits.dtype)).sum().backward()
+    (
+        logits * torch.randn(logits.shape, generator=torch.Generator().manual_seed(3), dtype=logits.dtype)
+    ).sum().backward()
     gradients = {f"grad {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return Outcome(logits.detach(), gradients | {f"buffer {name}": b for name, b in model.named_buffers()})
 
@@ -352,7 +354,9 @@ def test_candidates_do_not_influence_each_other(case):
     together = model(batch)
     order = torch.randperm(CANDIDATES)[:5]
     some = batch._replace(
-        candidates=batch.candidates[:, order], visible=batch.visible[:, order], request_time=batch.request_time[:, order]
+        candidates=batch.candidates[:, order],
+        visible=batch.visible[:, order],
+        request_time=batch.request_time[:, order],
     )
     torch.testing.assert_close(model(some), together[:, order], **EXACT)
 
@@ -431,7 +435,8 @@ def test_the_request_time_is_read_by_time_aware_models_alone(case):
     moment = batch.request_time[:, 0]
     positions = batch.history.lengths[:, None]
     plain, moved = (
-        model.at_positions(batch.history, positions, torch.arange(1, 14), now[:, None]) for now in (moment, moment + 10**8)
+        model.at_positions(batch.history, positions, torch.arange(1, 14), now[:, None])
+        for now in (moment, moment + 10**8)
     )
     assert torch.allclose(plain, moved) != model.time_aware
     scores, other = model.score_all(batch.history, moment), model.score_all(batch.history, moment + 10**8)

@@ -117,7 +117,9 @@ def test_nothing_beyond_the_training_part_is_read():
     split = leave_one_out(numbered([5, 2, 7, 4]))
     held_out = {int(x) for part in (split.validation, split.test) for x in part.items(split.histories)}
     assert len(held_out) == 6
-    shown = {item for batch in SequenceLoader(split.train, batch_size=2) for item in batch.history.items.flatten().tolist()}
+    shown = {
+        item for batch in SequenceLoader(split.train, batch_size=2) for item in batch.history.items.flatten().tolist()
+    }
     assert shown == set(split.histories.items.tolist()) - held_out | {0}
 
 

@@ -72,7 +72,11 @@ def test_is_the_published_formula(form):
 def test_the_two_forms_have_the_published_units():
     paper, code = DIN(NUM_ITEMS, dim=DIM), DIN(NUM_ITEMS, dim=DIM, form="code")
     assert (paper.scorer.hidden_dims, paper.scorer.activation, paper.weighting.kind) == ((36,), "dice", "gate")
-    assert (code.scorer.hidden_dims, code.scorer.activation, code.weighting.kind) == ((80, 40), "sigmoid", "probability")
+    assert (code.scorer.hidden_dims, code.scorer.activation, code.weighting.kind) == (
+        (80, 40),
+        "sigmoid",
+        "probability",
+    )
     assert paper.readout.hidden_dims == code.readout.hidden_dims == (200, 80)
     assert [type(layer).__name__ for layer in paper.readout.layers] == ["Linear", "Dice"] * 2 + ["Linear"]
     assert [type(layer).__name__ for layer in code.readout.layers] == ["Linear", "Sigmoid"] * 2 + ["Linear"]

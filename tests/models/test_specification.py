@@ -65,7 +65,16 @@ def test_presets_are_built_by_name_and_arguments_overridden():
     assert build({"class_path": "recattn.nn.DotScorer", "init_args": None}).__class__ is rnn.DotScorer
 
 
-OUTSIDE = ["os.system", "recattn.cli.main", "builtins.eval", "builtins.exec", "subprocess.run", "torch.load", "eval", ""]
+OUTSIDE = [
+    "os.system",
+    "recattn.cli.main",
+    "builtins.eval",
+    "builtins.exec",
+    "subprocess.run",
+    "torch.load",
+    "eval",
+    "",
+]
 MISSING = [
     "recattn.models.Nothing",
     "recattn.models.importlib",
@@ -87,11 +96,14 @@ MISSING = [
 def test_names_that_are_no_model_are_refused_and_not_called(path, monkeypatch):
     monkeypatch.setattr(os, "system", lambda _: pytest.fail("was called"))
     for arguments in ({}, {"command": "echo"}):
-        with pytest.raises(ConfigError, match="is not a model of recattn|does not exist"):
+        with pytest.raises(ConfigError, match=r"is not a model of recattn|does not exist"):
             build({"class_path": path, "init_args": arguments})
-    with pytest.raises(ConfigError, match="is not a model of recattn|does not exist"):
+    with pytest.raises(ConfigError, match=r"is not a model of recattn|does not exist"):
         build(
-            {"class_path": "recattn.models.TargetAttention", "init_args": {"num_items": 3, "scorer": {"class_path": path}}}
+            {
+                "class_path": "recattn.models.TargetAttention",
+                "init_args": {"num_items": 3, "scorer": {"class_path": path}},
+            }
         )
 
 

@@ -74,7 +74,9 @@ def test_the_logit_is_the_scaled_logarithm_of_floor_plus_mass():
 @pytest.mark.parametrize(("row", "place"), [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)])
 def test_leaving_the_own_pair_out_equals_counting_without_it(row, place):
     head = head_of(*ROWS).train()
-    without = fill(TransitionHead(NUM_ITEMS, horizon=3).double(), count(*ROWS, horizon=3, leave_out=(row, place))).eval()
+    without = fill(
+        TransitionHead(NUM_ITEMS, horizon=3).double(), count(*ROWS, horizon=3, leave_out=(row, place))
+    ).eval()
     weights = torch.rand(1, 1, len(ROWS[row]), dtype=torch.float64) + 0.5
     torch.testing.assert_close(at(head, ROWS[row], place, weights), at(without, ROWS[row], place, weights))
 
@@ -83,7 +85,9 @@ def test_leaving_the_own_pair_out_equals_counting_without_it(row, place):
 def test_items_that_come_again_before_the_target_are_left_out_each_time(row, place):
     rows = (*ROWS[:3], [6, 6, 2, 6, 2, 6])
     head = head_of(*rows).train()
-    without = fill(TransitionHead(NUM_ITEMS, horizon=3).double(), count(*rows, horizon=3, leave_out=(row, place))).eval()
+    without = fill(
+        TransitionHead(NUM_ITEMS, horizon=3).double(), count(*rows, horizon=3, leave_out=(row, place))
+    ).eval()
     torch.testing.assert_close(at(head, rows[row], place), at(without, rows[row], place))
 
 
@@ -120,7 +124,9 @@ def test_dense_and_sparse_counts_give_the_same(monkeypatch, train, candidates):
     assert sparse.dense is None
     items, visible = torch.tensor([ROWS[0], [*ROWS[1], 0]]), torch.tensor([[1, 3, 5], [0, 2, 4]])
     targets = items.gather(1, visible)
-    log_weights = torch.randn(2, 3, 6, dtype=torch.float64).masked_fill(torch.arange(6) >= visible[..., None], -torch.inf)
+    log_weights = torch.randn(2, 3, 6, dtype=torch.float64).masked_fill(
+        torch.arange(6) >= visible[..., None], -torch.inf
+    )
     arguments = (log_weights, items, visible, candidates, targets)
     torch.testing.assert_close(sparse(*arguments), dense(*arguments))
     one_by_one = torch.cat([dense(*arguments[:3], c[None], targets) for c in candidates], -1)
@@ -144,7 +150,9 @@ def test_shares_sum_to_the_mass_of_forward(monkeypatch, limit):
 def test_without_counts_the_head_is_silent(monkeypatch, limit):
     monkeypatch.setattr(module, "DENSE_ITEMS", limit)
     head = TransitionHead(NUM_ITEMS).double()
-    logits = head(torch.zeros(1, 1, 2).double(), torch.tensor([[1, 2]]), torch.tensor([[2]]), CATALOGUE, torch.tensor([[0]]))
+    logits = head(
+        torch.zeros(1, 1, 2).double(), torch.tensor([[1, 2]]), torch.tensor([[2]]), CATALOGUE, torch.tensor([[0]])
+    )
     assert logits.unique().numel() == 1
 
 

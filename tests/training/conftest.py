@@ -31,7 +31,9 @@ def histories_of(rows, num_items):
 def cycle():
     """89 users on a circle of 37 items: next = previous + 1, from random starts."""
     rng = np.random.default_rng(7)
-    return leave_one_out(histories_of([(rng.integers(37) + np.arange(rng.integers(5, 14))) % 37 + 1 for _ in range(89)], 37))
+    return leave_one_out(
+        histories_of([(rng.integers(37) + np.arange(rng.integers(5, 14))) % 37 + 1 for _ in range(89)], 37)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import torch
 
 from recattn.data.splits import leave_one_out
 from recattn.data.transitions import count_transitions
+from recattn.data.windows import SequenceLoader
 from recattn.errors import ConfigError
 from recattn.evaluation import evaluate
 from recattn.models import DIN, TargetAttention
@@ -30,7 +31,7 @@ def train(split, folder, *, model=None, task=None, **more):
 
 
 def metric(model, split, name, part="validation"):
-    found = evaluate(lambda history, now: model.score_all(history, now), split, part, ks=(1, 10))
+    found = evaluate(model.score_all, split, part, ks=(1, 10))
     return found.metrics[name]["mean"]
 
 
@@ -66,7 +67,7 @@ def script(monkeypatch, values):
 )
 def test_the_successor_is_learned(cycle, tmp_path, task):
     model, fitted = train(cycle, tmp_path, task=task, max_epochs=6)
-    assert fitted.validation["ndcg@10"] > 0.95
+    assert fitted.ndcg > 0.95
     assert metric(model, cycle, "hr@10") == 1.0
     assert metric(model, cycle, "hr@1", "test") > 0.9
 
@@ -95,12 +96,12 @@ def test_counted_transitions_are_taken_from_the_training_part(cycle, tmp_path):
     head = model.transition_head
     dense = torch.zeros(38 * 38).index_put_((head.pairs,), head.counts).view(38, 38)
     torch.testing.assert_close(dense, torch.from_numpy(count_transitions(cycle.train, 3).toarray()).float())
-    assert fitted.validation["ndcg@10"] > 0.95  # the answer stands in the counts
+    assert fitted.ndcg > 0.95  # the answer stands in the counts
 
 
 def test_time_aware_models_are_told_the_time(tmp_path, cycle):
     model, fitted = train(cycle, tmp_path, model=small(cycle, time_aware=True))
-    assert fitted.validation["ndcg@10"] == pytest.approx(metric_told(model, cycle), abs=1e-6)
+    assert fitted.ndcg == pytest.approx(metric_told(model, cycle), abs=1e-6)
 
 
 def metric_told(model, split):
@@ -109,7 +110,7 @@ def metric_told(model, split):
 
 def test_what_is_reported_is_what_evaluation_finds(cycle, tmp_path):
     model, fitted = train(cycle, tmp_path, max_epochs=2)
-    assert fitted.validation["ndcg@10"] == pytest.approx(metric(model, cycle, "ndcg@10"), abs=1e-6)
+    assert fitted.ndcg == pytest.approx(metric(model, cycle, "ndcg@10"), abs=1e-6)
     assert fitted.seconds > 0
     assert not model.training
 
@@ -121,8 +122,22 @@ def test_same_seed_same_weights(cycle, tmp_path):
     ]
     (one, of_one), (two, of_two), (other, _) = runs
     assert_equal(one.state_dict(), two.state_dict())
-    assert of_one.validation == of_two.validation
+    assert of_one.ndcg == of_two.ndcg
     assert not torch.equal(one.value_table.weight, other.value_table.weight)
+
+
+def test_each_epoch_trains_on_its_own_batches(cycle, tmp_path, monkeypatch):
+    real, trained = RankingTask.training_step, []
+
+    def record(self, batch, index):
+        trained.append((self.current_epoch, batch.history.items.tolist()))
+        return real(self, batch, index)
+
+    monkeypatch.setattr(RankingTask, "training_step", record)
+    train(cycle, tmp_path, max_epochs=3, seed=5)
+    for epoch in range(3):
+        loader = SequenceLoader(cycle.train, batch_size=8, context=7, seed=5, epoch=epoch)
+        assert [items for number, items in trained if number == epoch] == [b.history.items.tolist() for b in loader]
 
 
 def test_a_training_does_not_depend_on_the_random_state_it_finds(cycle, tmp_path):
@@ -146,14 +161,15 @@ def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, tmp_path, mo
             raise KeyboardInterrupt
         real(self)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(RankingTask, "on_validation_epoch_end", interrupted)
+    monkeypatch.setattr(RankingTask, "on_validation_epoch_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         train(cycle, tmp_path / "parts", model=small(cycle, dropout=0.3), **arguments)
+    monkeypatch.setattr(RankingTask, "on_validation_epoch_end", real)
     torch.manual_seed(99)
     again = TargetAttention(37, dim=14, max_length=7, transitions=0, dropout=0.3)  # its weights come from the folder
     resumed, found = train(cycle, tmp_path / "parts", model=again, resume=True, **arguments)
     assert_equal(resumed.state_dict(), whole.state_dict())
-    assert found.validation == expected.validation
+    assert found.ndcg == expected.ndcg
     assert (found.best_epoch, found.epochs) == (expected.best_epoch, expected.epochs)
 
 
@@ -170,6 +186,15 @@ def test_resuming_a_training_that_stopped_early_changes_nothing(cycle, tmp_path,
     again, found = train(cycle, tmp_path, max_epochs=9, patience=2, resume=True)
     assert_equal(again.state_dict(), model.state_dict())
     assert replace(found, seconds=0.0) == replace(fitted, seconds=0.0)
+
+
+def test_resuming_goes_on_counting_patience(cycle, tmp_path, monkeypatch):
+    script(monkeypatch, [0.5, 0.4, KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        train(cycle, tmp_path, max_epochs=9, patience=2)
+    script(monkeypatch, [0.3, 0.9, 0.9])
+    _, found = train(cycle, tmp_path, max_epochs=9, patience=2, resume=True)
+    assert (found.best_epoch, found.epochs) == (1, 3)
 
 
 def test_resuming_where_nothing_is_starts_anew(cycle, tmp_path):
@@ -195,12 +220,13 @@ def test_the_checkpoints_are_the_only_files(cycle, tmp_path, monkeypatch):
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
         "run/best.ckpt",
         "run/last.ckpt",
+        "run/training.json",
     ]
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_interrupt_passes_keeps_the_last_epoch_and_restores_the_signal(cycle, tmp_path, monkeypatch, number):
-    script(monkeypatch, [0.1, 0.2, 0.3][:number] + [KeyboardInterrupt()])
+    script(monkeypatch, [*[0.3, 0.2][:number], KeyboardInterrupt()])  # the first epoch stays the best
 
     def mine(*_):
         raise KeyboardInterrupt
@@ -245,7 +271,7 @@ def test_the_weights_of_the_best_epoch_are_kept(cycle, tmp_path, monkeypatch):
     assert_equal(model.state_dict(), seen[1])
     assert not torch.equal(seen[1]["value_table.weight"], seen[3]["value_table.weight"])
     assert (fitted.best_epoch, fitted.epochs) == (2, 4)
-    assert fitted.validation["ndcg@10"] == pytest.approx(0.8)
+    assert fitted.ndcg == pytest.approx(0.8)
 
 
 def test_training_stops_when_patience_runs_out(cycle, tmp_path, monkeypatch):
@@ -263,7 +289,7 @@ def test_a_task_for_another_model_is_refused(cycle, tmp_path):
 
 @pytest.mark.parametrize("name", ["max_epochs", "patience", "batch_size", "positions"])
 def test_impossible_numbers_are_named_before_anything_is_removed(cycle, tmp_path, name):
-    (tmp_path / "last.ckpt").write_bytes(b"precious")
+    (tmp_path / "last.ckpt").write_bytes(b"what was learned so far")
     with pytest.raises(ConfigError, match=f"{name} must be an integer >= 1, got 0"):
         train(cycle, tmp_path, **{name: 0})
     assert (tmp_path / "last.ckpt").exists()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -10,6 +12,7 @@ from recattn.models import DIN, TargetAttention
 from recattn.training import RankingTask, SequenceData
 
 NUM_ITEMS = 13
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # a Trainer of the user's own, not `fit`'s
 
 
 def model_of(**more):
@@ -120,7 +123,9 @@ def test_a_sample_as_large_as_the_catalogue_is_not_taken_for_the_catalogue():
     history, positions = sequences().history, sequences().positions
     sample = torch.randint(1, NUM_ITEMS + 1, (NUM_ITEMS,))
     found = model.eval().at_positions(history, positions, sample)
-    torch.testing.assert_close(found, model.at_positions(history, positions, torch.arange(1, NUM_ITEMS + 1))[..., sample - 1])
+    torch.testing.assert_close(
+        found, model.at_positions(history, positions, torch.arange(1, NUM_ITEMS + 1))[..., sample - 1]
+    )
 
 
 def clicks(rows=29):
@@ -146,19 +151,17 @@ def test_clicks_without_labels_are_refused():
         silent(RankingTask(model_of())).training_step(clicks()._replace(labels=None), 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*have no `val_dataloader`.*")
 def test_clicks_train(tmp_path):
     model, batch = model_of(recency=True), clicks(211)
     task = RankingTask(model, loss="bce", learning_rate=0.05, warmup_steps=5)
     before = silent(RankingTask(model)).training_step(batch, 0).item()
-    rows = [RankingBatch(History(*(x if x is None else x[i] for x in batch.history)), *(x if x is None else x[i] for x in batch[1:])) for i in range(211)]  # fmt: skip  # noqa: E501
 
-    def collate(some):
-        items, lengths = (torch.stack([getattr(row.history, name) for row in some]) for name in ("items", "lengths"))
-        candidates, labels = (torch.stack([getattr(row, name) for row in some]) for name in ("candidates", "labels"))
-        return RankingBatch(History(items, lengths), candidates, labels)
+    def collate(rows):
+        history = History(batch.history.items[rows], batch.history.lengths[rows])
+        return RankingBatch(history, batch.candidates[rows], batch.labels[rows])
 
-    trainer(tmp_path, max_epochs=6).fit(task, DataLoader(rows, batch_size=32, collate_fn=collate))
+    trainer(tmp_path, max_epochs=6).fit(task, DataLoader(range(211), batch_size=32, collate_fn=collate))
     after = silent(RankingTask(model)).training_step(batch, 0).item()
     assert after < 0.5 * before
     found = model.eval()(batch).sigmoid()
@@ -202,8 +205,10 @@ def test_the_schedule_warms_up_and_falls_to_zero(cycle, tmp_path):
             rates.append(module.optimizers().param_groups[0]["lr"])
 
     trainer(tmp_path, max_epochs=2, callbacks=[Record()], limit_val_batches=0).fit(task, SequenceData(cycle))
-    assert rates[:6] == pytest.approx([0.02 * share for share in (0.2, 0.36, 0.52, 0.68, 0.84, 1.0)])
-    assert rates[5:] == sorted(rates[5:], reverse=True)
+    total = 2 * len(SequenceData(cycle).train_dataloader())
+    cosine = [0.5 * (1 + math.cos(math.pi * min(1.0, step / total))) for step in range(len(rates))]
+    warmed = [0.2, 0.4, 0.6, 0.8] + [1.0] * (len(rates) - 4)
+    assert rates == pytest.approx([0.02 * a * b for a, b in zip(cosine, warmed, strict=True)])
     assert rates[-1] < 0.1 * 0.02
 
 
@@ -212,8 +217,8 @@ def test_the_schedule_warms_up_and_falls_to_zero(cycle, tmp_path):
     [
         ({"loss": "hinge"}, "loss must be 'softmax' or 'bce', got 'hinge'"),
         ({"num_negatives": 0}, "num_negatives must be an integer >= 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be > 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be > 0, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be .*> 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be .*> 0, got nan"),
         ({"warmup_steps": 0}, "warmup_steps must be an integer >= 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
         ({"num_negatives": 3, "item_counts": torch.ones(NUM_ITEMS)}, r"item_counts must have 14 entries, got 13"),
