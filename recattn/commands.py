@@ -65,7 +65,7 @@ def train(
     split: SplitName = "leave_one_out",
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
-    use_profile: bool = False,
+    use_profile: bool = True,
     loss: Literal["softmax", "bce"] = "softmax",
     num_negatives: int | None = None,
     learning_rate: float = 3e-3,

@@ -5,7 +5,7 @@ Each peer has an environment of its own, torch first (or several GB of GPU packa
     python -m venv FOLDER && FOLDER/bin/pip install torch==2.13.0
     FOLDER/bin/pip install -r experiments/benchmarks/peers-requirements/fuxictr.txt
 
-    python experiments/benchmarks/din_speed.py --fuxictr-python FOLDER/bin/python [--rechub-python ...] [--source ml-100k]
+    python experiments/benchmarks/din_speed.py --fuxictr-python FOLDER/bin/python [--rechub-python ...] [--source ...]
 
 The sides run in turn, one process at a time, `--rounds` times over, with the same number of threads. A sample is an
 event with at least one earlier event of its user; its label is rating >= 4, its history the user's last 50 events
@@ -110,9 +110,7 @@ def ours(options):
     begin = time.perf_counter()
     batches = sum(1 for epoch in range(10) for _ in loader(epoch))
     result["data_batches_per_second"] = batches / (time.perf_counter() - begin)
-    result["data_over_consumed"] = (
-        result["data_batches_per_second"] * options.batch_size / result["samples_per_second"]
-    )
+    result["data_over_consumed"] = result["data_batches_per_second"] * options.batch_size / result["samples_per_second"]
     result["auc"] = float(roc_auc_score(torch.cat(labels), torch.cat(logits)))
     result["test_samples"] = len(torch.cat(labels))
     return result

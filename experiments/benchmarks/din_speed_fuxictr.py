@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import fuxictr
@@ -24,7 +25,7 @@ def tables(events, folder):
     lengths = np.diff(offsets)
     user = np.repeat(np.arange(1, len(lengths) + 1), lengths)
     position = np.arange(len(items)) - np.repeat(offsets[:-1], lengths)
-    histories = [[0], *(items[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True))]
+    histories = [[0], *(items[a:b].tolist() for a, b in pairwise(offsets))]
     pd.DataFrame({"user_index": range(len(histories)), "full_item_seq": histories}).to_parquet(folder / "users.parquet")
     numbers = np.arange(items.max() + 1)
     pd.DataFrame({"item_index": numbers, "item_id": numbers}).to_parquet(folder / "items.parquet")
@@ -104,9 +105,9 @@ def main():
 
     model.train_step = timed
     # What fit() sets, without its evaluation and checkpoint after each epoch.
-    model._max_gradient_norm, model._eval_steps, model._total_steps, model._stop_training = 10.0, 10**12, 0, False
+    vars(model).update(_max_gradient_norm=10.0, _eval_steps=10**12, _total_steps=0, _stop_training=False)
     for epoch in range(options.epochs):
-        model._epoch_index = epoch
+        vars(model).update(_epoch_index=epoch)
         clock.start()
         model.train_epoch(train)
     auc = float(model.evaluate(test)["AUC"])

@@ -54,7 +54,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    np.random.seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002 - what the library draws from
     events = np.load(options.events)
     users, items = len(events["offsets"]), int(events["items"].max()) + 1
     (x, y), (test_x, test_y) = arrays(events, 50)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
 from recattn.models.event_bias import EventBias
+from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
@@ -25,6 +26,7 @@ class Memory(NamedTuple):
     keys, values: (batch, heads, tokens, dim of a head). bias: (batch, heads, queries, tokens).
     mask: (batch, 1, queries, tokens), True for what a query may see.
     log_counted: (batch, queries, length), the log-weights of the counted keys, -inf where not visible; None without.
+    told: (batch, fields * dim), the profile where it goes to the readout; else None.
     """
 
     keys: Tensor
@@ -32,6 +34,7 @@ class Memory(NamedTuple):
     bias: Tensor
     mask: Tensor
     log_counted: Tensor | None
+    told: Tensor | None
 
 
 class TargetAttention(Ranker):
@@ -59,9 +62,11 @@ class TargetAttention(Ranker):
     time_aware: measure that time up to the request instead; such a model knows more than one that is not told when its
         answer is wanted, and is compared with its like.
     rating_levels: the ratings that occur, ascending; each gets a learned bias. Empty: ratings are not read.
-    profile_sizes: codes of each profile field, 0 (unknown) included; each field becomes one more key and value.
+    profile_sizes: codes of each profile field, 0 (unknown) included; each field that is known becomes one more key and
+        value.
+    profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
     transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
-    dropout: share of the values' coordinates dropped in training, in [0, 1).
+    dropout: share of the values' coordinates, and of the profile's fields, that are dropped in training; in [0, 1).
     Raises ConfigError for values outside of these.
 
     Nothing visible: the retrieved vector is 0, so the logit is the candidate's bias (for an MLP, what it makes of 0).
@@ -89,6 +94,7 @@ class TargetAttention(Ranker):
         time_aware: bool = False,
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
+        profile_in_readout: bool = False,
         transitions: int = 10,
         dropout: float = 0.3,
     ) -> None:
@@ -107,6 +113,8 @@ class TargetAttention(Ranker):
             raise ConfigError(f"dropout must be in [0, 1), got {dropout!r}")
         if time_aware and not use_times:
             raise ConfigError("time_aware is True, but use_times is False: there is no time to be aware of")
+        if profile_in_readout and not readout_dims:
+            raise ConfigError("profile_in_readout is True, but readout_dims is empty: a dot product reads no profile")
         if list(rating_levels) != sorted(set(rating_levels)):
             raise ConfigError(f"rating_levels must ascend without repeats, got {tuple(rating_levels)!r}")
         self.num_items, self.dim, self.num_heads, self.max_length = num_items, dim, num_heads, max_length
@@ -114,7 +122,7 @@ class TargetAttention(Ranker):
         self.use_times, self.time_aware = use_times, time_aware
         self.readout_dims, self.readout_activation = tuple(readout_dims), readout_activation
         self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
-        self.transitions, self.dropout = transitions, dropout
+        self.profile_in_readout, self.transitions, self.dropout = profile_in_readout, transitions, dropout
         self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
         self.weighting = Softmax() if weighting is None else copy.deepcopy(weighting)
 
@@ -123,9 +131,9 @@ class TargetAttention(Ranker):
             nn.Embedding(num_items + 1, dim, padding_idx=0) if separate_tables else self.value_table for _ in range(3)
         )
         self.item_bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
-        self.readout = MLP(3 * dim, self.readout_dims, 1, activation=readout_activation) if self.readout_dims else None
-        self.profile_keys = nn.ModuleList(nn.Embedding(size, dim) for size in self.profile_sizes)
-        self.profile_values = nn.ModuleList(nn.Embedding(size, dim) for size in self.profile_sizes)
+        width = (3 + len(self.profile_sizes) * profile_in_readout) * dim
+        self.readout = MLP(width, self.readout_dims, 1, activation=readout_activation) if self.readout_dims else None
+        self.profile = ProfileTokens(self.profile_sizes, dim, dropout=dropout) if self.profile_sizes else None
         self.profile_bias = nn.Parameter(torch.zeros(num_heads, len(self.profile_sizes)))
         # The counted keys weigh the events in a way of their own: one more head of biases, the last.
         slopes = [0.5 * 0.3**head for head in range(num_heads)] + [0.2] * bool(transitions)
@@ -138,7 +146,8 @@ class TargetAttention(Ranker):
     def reset_parameters(self) -> None:
         """Embeddings from N(0, 0.05²), the padding row and all biases 0."""
         of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
-        for table in dict.fromkeys((*of_items, *self.profile_keys, *self.profile_values)):  # one table may be all four
+        of_profile = () if self.profile is None else (*self.profile.keys, *self.profile.values)
+        for table in dict.fromkeys((*of_items, *of_profile)):  # one table may be all four
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=0.05)
                 if table.padding_idx is not None:
@@ -149,7 +158,7 @@ class TargetAttention(Ranker):
         """Logits (batch, candidates)."""
         memory = self._memory(batch.history, self._visible(batch), batch.request_time)
         _, output = self._retrieve(memory, batch.candidates)
-        logits = self._read(output, batch.candidates, self._asked(batch))
+        logits = self._read(output, batch.candidates, self._asked(batch), memory.told)
         if self.transition_head is not None:
             logits = logits + self.transition_head.logits(self._shares(batch, memory).sum(-1))
         return logits
@@ -178,7 +187,7 @@ class TargetAttention(Ranker):
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
             weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
             output = weights @ memory.values[:, :, None]  # (batch, heads, positions, candidates, dim of a head)
-            logits = self._read(output.movedim(1, -2).flatten(-2), candidates, (positions > 0)[..., None])
+            logits = self._read(output.movedim(1, -2).flatten(-2), candidates, (positions > 0)[..., None], memory.told)
         if self.transition_head is not None and memory.log_counted is not None:
             targets = self._following(history, positions)
             logits = logits + self.transition_head(memory.log_counted, history.items, positions, candidates, targets)
@@ -196,7 +205,9 @@ class TargetAttention(Ranker):
         with torch.inference_mode(mode=False), torch.enable_grad():
             # Copies: what was made in inference mode can't be saved for a backward pass.
             output, candidates = output.detach().clone().requires_grad_(), batch.candidates.clone()
-            (slope,) = torch.autograd.grad(self._read(output, candidates, self._asked(batch).clone()).sum(), output)
+            told = None if memory.told is None else memory.told.clone()
+            logits = self._read(output, candidates, self._asked(batch).clone(), told)
+            (slope,) = torch.autograd.grad(logits.sum(), output)
         brought = (weights * (self._heads(slope) @ memory.values.transpose(-1, -2))).sum(1)
         brought = brought[..., : batch.history.items.shape[1]]
         if self.transition_head is not None:
@@ -231,20 +242,18 @@ class TargetAttention(Ranker):
         log_counted = None if self.transition_head is None else bias[:, -1].masked_fill(~mask, -math.inf)
         bias = bias[:, : self.num_heads]
         keys, values = self.key_table(history.items), self.value_table(history.items)
-        if self.profile_sizes:
-            batch, queries = visible.shape
-            codes = history.profile
-            if codes is None:
-                codes = torch.zeros(batch, len(self.profile_sizes), dtype=torch.int64, device=visible.device)
-            of_key = [table(code) for table, code in zip(self.profile_keys, codes.unbind(1), strict=True)]
-            of_value = [table(code) for table, code in zip(self.profile_values, codes.unbind(1), strict=True)]
-            keys = torch.cat([keys, torch.stack(of_key, 1)], 1)
-            values = torch.cat([values, torch.stack(of_value, 1)], 1)
-            of_bias = self.profile_bias[None, :, None].expand(batch, -1, bias.shape[2], -1)
-            bias = torch.cat([bias, of_bias], -1)
-            mask = torch.cat([mask, mask.new_ones(batch, queries, len(self.profile_sizes))], -1)
+        told = None
+        if self.profile is not None:
+            tokens = self.profile(history)
+            if self.profile_in_readout:
+                told = (tokens.values * tokens.known[..., None]).flatten(1)
+            else:
+                keys, values = torch.cat([keys, tokens.keys], 1), torch.cat([values, tokens.values], 1)
+                batch, _, queries, _ = bias.shape
+                bias = torch.cat([bias, self.profile_bias[None, :, None].expand(batch, -1, queries, -1)], -1)
+                mask = torch.cat([mask, tokens.known[:, None].expand(-1, mask.shape[1], -1)], -1)
         values = F.dropout(values, self.dropout, self.training)
-        return Memory(self._heads(keys), self._heads(values), bias, mask[:, None], log_counted)
+        return Memory(self._heads(keys), self._heads(values), bias, mask[:, None], log_counted, told)
 
     def _retrieve(self, memory: Memory, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (batch, heads, candidates, tokens) and the retrieved vectors (batch, candidates, dim)."""
@@ -253,14 +262,17 @@ class TargetAttention(Ranker):
         weights = self.weighting(scores + memory.bias, memory.mask).to(memory.values.dtype)
         return weights, (weights @ memory.values).transpose(1, 2).flatten(-2)
 
-    def _read(self, output: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+    def _read(self, output: Tensor, candidates: Tensor, real: Tensor, told: Tensor | None) -> Tensor:
         """Retrieved vectors (..., candidates, dim) to logits (..., candidates); Dice learns where ``real`` is True."""
         vectors: Tensor = self.readout_table(candidates)
         product = output * vectors
         if self.readout is None:
             logits = product.sum(-1)
         else:
-            logits = self.readout(torch.cat([output, vectors.expand_as(output), product], -1), real).squeeze(-1)
+            parts = [output, vectors.expand_as(output), product]
+            if told is not None:
+                parts.append(told.view(len(told), *[1] * (output.dim() - 2), -1).expand(*output.shape[:-1], -1))
+            logits = self.readout(torch.cat(parts, -1), real).squeeze(-1)
         bias: Tensor = self.item_bias(candidates).squeeze(-1)
         return logits + bias
 

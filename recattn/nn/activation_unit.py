@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from recattn.errors import ConfigError
 from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_choice, check_count
 from recattn.nn.dice import Dice
-from recattn.nn.dice_pairs import dice_scores
+from recattn.nn.dice_pairs import Unit, dice_scores
 from recattn.nn.pairs import PAIR_ELEMENTS, count_rows, score_pairs
 
 Activation = Literal["dice", "prelu", "sigmoid", "relu"]
@@ -104,12 +104,14 @@ class ActivationUnitScorer(nn.Module):
         """Scores (..., queries, length), 0 where masked; Dice's running statistics move."""
         shape = (*query.shape[:-1], keys.shape[-2])
         real = torch.ones(shape, dtype=torch.bool, device=query.device) if mask is None else mask.broadcast_to(shape)
-        dice = self.activations[0]
-        assert isinstance(dice, Dice)
-        wide = at_least_float32(query).flatten(0, -2), at_least_float32(keys).flatten(0, -2)
-        unit = (self.first.weight, self.first.bias, dice.alpha, self.layers[0].weight, self.layers[0].bias)
+        dice, last = cast("Dice", self.activations[0]), cast("nn.Linear", self.layers[0])
+        parts = (self.first.weight, self.first.bias, dice.alpha, last.weight, last.bias)
         scores, *moments = dice_scores(
-            *wide, real.reshape(-1, *shape[-2:]), *(at_least_float32(part) for part in unit), dice.eps
+            at_least_float32(query).flatten(0, -2),
+            at_least_float32(keys).flatten(0, -2),
+            real.reshape(-1, *shape[-2:]),
+            Unit(*(at_least_float32(part) for part in parts)),
+            dice.eps,
         )
         dice.observe(*moments)
         return scores.view(shape).to(query.dtype)

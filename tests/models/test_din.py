@@ -5,7 +5,7 @@ import torch
 
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
-from recattn.models import DIN
+from recattn.models import DIN, TargetAttention
 from recattn.nn import Dice
 
 NUM_ITEMS, DIM, BATCH, LENGTH, CANDIDATES = 13, 7, 3, 5, 11
@@ -107,3 +107,21 @@ def test_hidden_widths_can_be_chosen():
 def test_an_unknown_form_is_refused():
     with pytest.raises(ConfigError, match="form must be 'paper' or 'code', got 'tensorflow'"):
         DIN(NUM_ITEMS, form="tensorflow")
+
+
+def test_the_profile_goes_to_the_readout_and_not_into_the_attention():
+    model = DIN(NUM_ITEMS, dim=DIM, profile_sizes=(3, 5)).eval()
+    history = History(torch.tensor([[3, 5, 2]]), torch.tensor([3]))
+    candidates = torch.tensor([[7, 1]])
+    young, old = (history._replace(profile=torch.tensor([[code, 2]])) for code in (1, 2))
+    unknown = history._replace(profile=torch.zeros(1, 2, dtype=torch.int64))
+    asked = [model(RankingBatch(some, candidates)) for some in (young, old, unknown, history)]
+    assert not torch.allclose(asked[0], asked[1])
+    assert torch.equal(asked[2], asked[3]), "unknown is what no profile is"
+    (weights,) = model.attention(RankingBatch(young, candidates))
+    assert weights.shape == (1, 1, 2, 3)
+
+
+def test_a_dot_product_reads_no_profile():
+    with pytest.raises(ConfigError, match="profile_in_readout"):
+        TargetAttention(NUM_ITEMS, profile_sizes=(3,), profile_in_readout=True)

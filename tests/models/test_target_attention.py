@@ -145,7 +145,7 @@ def test_a_profile_alone_answers_where_there_is_no_history():
     batch = RankingBatch(empty._replace(profile=torch.tensor([[1], [2]])), torch.tensor([[3, 4], [3, 4]]))
     logits = model(batch)
     assert not torch.allclose(logits[0], logits[1])
-    value = model.profile_values[0].weight[1]  # one thing to attend: weight 1 in each head
+    value = model.profile.values[0].weight[1]  # one thing to attend: weight 1 in each head
     expected = (value * model.readout_table.weight[3]).sum() + model.item_bias.weight[3]
     torch.testing.assert_close(logits[0, :1], expected)
 

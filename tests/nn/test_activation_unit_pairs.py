@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from recattn.nn import ActivationUnitScorer, dice_pairs
+from recattn.nn import ActivationUnitScorer, pair_blocks
 
 HEADS, QUERIES, LENGTH, DIM = 3, 7, 13, 11
 
@@ -44,7 +44,7 @@ def both(scorer, query, keys, mask):
 @pytest.mark.parametrize("bound", [1, 17, 2**13])
 @pytest.mark.parametrize("table", ["windows", "any", "all"])
 def test_scores_gradients_and_statistics_are_those_of_the_formula(table, bound, monkeypatch):
-    monkeypatch.setattr(dice_pairs, "BLOCK_PAIRS", bound)
+    monkeypatch.setattr(pair_blocks, "BLOCK_PAIRS", bound)
     query, keys, mask = inputs()
     if table == "any":
         mask = torch.rand(2, HEADS, QUERIES, LENGTH) < 0.4
@@ -82,6 +82,17 @@ def test_half_precision_inputs_are_scored_in_fp32(dtype):
     torch.testing.assert_close(scores, wide(query.float(), keys.float(), mask).to(dtype))
     scores.sum().backward()
     assert all(p.grad.isfinite().all() for p in scorer.parameters())
+
+
+def test_autocast_does_not_reach_the_pairs():
+    query, keys, mask = inputs(torch.float32)
+    scorer = scorer_for(torch.float32)
+    twin = copy.deepcopy(scorer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = scorer(query, keys, mask)
+    torch.testing.assert_close(scores, twin(query, keys, mask))
+    scores.sum().backward()
+    assert query.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("garbage", [1e3, torch.inf, torch.nan])
@@ -143,10 +154,10 @@ def test_gradient_is_that_of_the_scores():
 def test_blocks_hold_each_real_pair_once():
     mask = torch.rand(3, 5, 11) < 0.3
     found = torch.zeros(mask.numel())
-    for block in dice_pairs.real_pairs(mask):
+    for block in pair_blocks.real_pairs(mask):
         real = torch.ones(block.cells.shape) if block.real is None else block.real[..., 0]
         found.index_add_(0, block.cells.flatten(), real.flatten())
         row, key = block.cells // 55, block.cells % 11
-        assert (((block.keys == row * 11 + key) | (real == 0))).all()
-        assert (((block.queries[:, None] == block.cells // 11) | (real == 0))).all()
+        assert ((block.keys == row * 11 + key) | (real == 0)).all()
+        assert ((block.queries[:, None] == block.cells // 11) | (real == 0)).all()
     assert torch.equal(found.view_as(mask), mask.float())
