@@ -15,7 +15,7 @@ run: .venv/ready ## set up, train target attention on MovieLens-100K, measure it
 	$(BIN)/recattn recommend runs/target-attention --user $(USER_ID) --k 10
 
 test: .venv/ready-dev ## set up and run the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/ready-dev ## ruff: style and common mistakes
 	$(BIN)/ruff check .

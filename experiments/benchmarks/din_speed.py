@@ -179,7 +179,8 @@ def compare(options):
     }
     result = {
         "what": "DIN, embedding 64, history 50, ml-100k",
-        "command": "python " + " ".join(sys.argv),
+        "command": f"python experiments/benchmarks/din_speed.py --rounds {options.rounds} --epochs {options.epochs} "
+        f"--threads {options.threads} --batch-size {options.batch_size} --seed {options.seed}, and the environments",
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "threads": options.threads,
