@@ -81,6 +81,8 @@ def ours(options):
         hidden_dims=(64,),
         readout_dims=(256, 128, 64),
         max_length=50,
+        readout_activation="relu",
+        embedding_std=1e-4,  # FuxiCTR's start
         profile_sizes=histories.profile_sizes,
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)

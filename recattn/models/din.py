@@ -7,6 +7,7 @@ from typing import Literal
 from recattn.errors import ConfigError
 from recattn.models.target_attention import TargetAttention
 from recattn.nn import ActivationUnitScorer, Identity, Softmax
+from recattn.nn.mlp import Activation
 
 
 def DIN(  # noqa: N802 - reads as the class that users look for
@@ -16,6 +17,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     form: Literal["paper", "code"] = "paper",
     hidden_dims: Sequence[int] | None = None,
     readout_dims: Sequence[int] = (200, 80),
+    readout_activation: Activation | None = None,
     max_length: int = 50,
     recency: bool = False,
     use_times: bool = False,
@@ -23,6 +25,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     profile_sizes: Sequence[int] = (),
     transitions: int = 0,
     dropout: float = 0.0,
+    embedding_std: float = 0.05,
 ) -> TargetAttention:
     """Deep Interest Network (Zhou et al., KDD 2018): one table, an activation unit as scorer, an MLP as readout.
 
@@ -32,6 +35,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         ``"code"``: weights are softmax(scores / sqrt(dim)), hidden layers of 80 and 40 with sigmoid.
     hidden_dims: hidden widths of the unit, in place of the form's.
     readout_dims: hidden widths of the MLP over retrieved vector, candidate, their product and the profile.
+    readout_activation: of that MLP, in place of the form's (Dice, sigmoid).
     The other arguments are TargetAttention's, with what DIN does not have switched off: it knows no order.
     Raises ConfigError for another form and for what TargetAttention refuses.
 
@@ -54,7 +58,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         weighting=weighting,
         separate_tables=False,
         readout_dims=readout_dims,
-        readout_activation="dice" if form == "paper" else "sigmoid",
+        readout_activation=readout_activation or ("dice" if form == "paper" else "sigmoid"),
         max_length=max_length,
         recency=recency,
         use_times=use_times,
@@ -63,4 +67,5 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         profile_in_readout=bool(profile_sizes),
         transitions=transitions,
         dropout=dropout,
+        embedding_std=embedding_std,
     )

@@ -16,6 +16,7 @@ from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
+from recattn.nn.checks import check_count, check_fraction, check_positive
 from recattn.nn.factored import factored_readout
 from recattn.nn.mlp import MLP, Activation
 
@@ -67,6 +68,7 @@ class TargetAttention(Ranker):
     profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
     transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
     dropout: share of the values' coordinates, and of the profile's fields, that are dropped in training; in [0, 1).
+    embedding_std: standard deviation of all embeddings at the start, above 0.
     Raises ConfigError for values outside of these.
 
     Nothing visible: the retrieved vector is 0, so the logit is the candidate's bias (for an MLP, what it makes of 0).
@@ -97,6 +99,7 @@ class TargetAttention(Ranker):
         profile_in_readout: bool = False,
         transitions: int = 10,
         dropout: float = 0.3,
+        embedding_std: float = 0.05,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -105,12 +108,11 @@ class TargetAttention(Ranker):
             ("max_length", max_length, 1),
             ("transitions", transitions, 0),
         ):
-            if value < least:
-                raise ConfigError(f"{name} must be an integer >= {least}, got {value!r}")
+            check_count(name, value, least=least)
+        check_fraction("dropout", dropout)
         if num_heads < 1 or dim % num_heads:
             raise ConfigError(f"num_heads must divide dim ({dim}), got {num_heads!r}")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {dropout!r}")
+        check_positive("embedding_std", embedding_std)
         if time_aware and not use_times:
             raise ConfigError("time_aware is True, but use_times is False: there is no time to be aware of")
         if profile_in_readout and not readout_dims:
@@ -122,7 +124,8 @@ class TargetAttention(Ranker):
         self.use_times, self.time_aware = use_times, time_aware
         self.readout_dims, self.readout_activation = tuple(readout_dims), readout_activation
         self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
-        self.profile_in_readout, self.transitions, self.dropout = profile_in_readout, transitions, dropout
+        self.profile_in_readout, self.transitions = profile_in_readout, transitions
+        self.dropout, self.embedding_std = dropout, embedding_std
         self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
         self.weighting = Softmax() if weighting is None else copy.deepcopy(weighting)
 
@@ -144,12 +147,12 @@ class TargetAttention(Ranker):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Embeddings from N(0, 0.05²), the padding row and all biases 0."""
+        """Embeddings from N(0, embedding_std²), the padding row and all biases 0."""
         of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
         of_profile = () if self.profile is None else (*self.profile.keys, *self.profile.values)
         for table in dict.fromkeys((*of_items, *of_profile)):  # one table may be all four
             if isinstance(table, nn.Embedding):
-                nn.init.normal_(table.weight, std=0.05)
+                nn.init.normal_(table.weight, std=self.embedding_std)
                 if table.padding_idx is not None:
                     nn.init.zeros_(table.weight[table.padding_idx])
         nn.init.zeros_(self.item_bias.weight)

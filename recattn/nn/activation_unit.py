@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,8 @@ from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_choice, check_count
 from recattn.nn.dice import Dice
 from recattn.nn.dice_pairs import Unit, dice_scores
+from recattn.nn.mlp import Activation, make_activation
 from recattn.nn.pairs import PAIR_ELEMENTS, count_rows, score_pairs
-
-Activation = Literal["dice", "prelu", "sigmoid", "relu"]
 
 
 class ActivationUnitScorer(nn.Module):
@@ -52,7 +51,7 @@ class ActivationUnitScorer(nn.Module):
         self.query_dim, self.key_dim, self.activation = query_dim, key_dim, activation
         self.hidden_dims = tuple(hidden_dims)
         self.first = nn.Linear(4 * query_dim, self.hidden_dims[0])
-        self.activations = nn.ModuleList(_activation(activation, width) for width in self.hidden_dims)
+        self.activations = nn.ModuleList(make_activation(activation, width) for width in self.hidden_dims)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((*self.hidden_dims, 1)))
         self.reset_parameters()
 
@@ -128,11 +127,3 @@ class ActivationUnitScorer(nn.Module):
             hidden = activation(hidden, mask) if isinstance(activation, Dice) else activation(hidden)
             hidden = layer(hidden)
         return hidden.squeeze(-1)
-
-
-def _activation(name: Activation, width: int) -> nn.Module:
-    if name == "dice":
-        return Dice(width)
-    if name == "prelu":
-        return nn.PReLU()
-    return nn.Sigmoid() if name == "sigmoid" else nn.ReLU()

@@ -54,6 +54,16 @@ class MLP(nn.Module):
         for wide, narrow in pairwise((input_dim, *self.hidden_dims)):
             layers += [nn.Linear(wide, narrow), make_activation(activation, narrow)]
         self.layers = nn.Sequential(*layers, nn.Linear((input_dim, *self.hidden_dims)[-1], output_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal weights, biases 0; each activation to its own start."""
+        for part in self.layers:
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_normal_(part.weight)
+                nn.init.zeros_(part.bias)
+            elif isinstance(part, Dice | nn.PReLU):
+                part.reset_parameters()
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Inputs (..., input_dim) to (..., output_dim).

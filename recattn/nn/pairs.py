@@ -53,5 +53,5 @@ def count_rows(query: Tensor, keys: Tensor) -> int:
     >>> count_rows(torch.zeros(5, 1, 2, 3), torch.zeros(7, 4, 3))
     35
     """
-    shape: torch.Size = torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])  # type: ignore[no-untyped-call]
+    shape: torch.Size = torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])
     return math.prod(shape)
