@@ -183,8 +183,10 @@ class TargetAttention(Ranker):
         scores: Tensor = self.scorer(query, memory.keys, memory.mask.any(2, keepdim=True))
         if isinstance(self.weighting, Softmax) and self.readout is None:
             gains = self._heads(self.readout_table(candidates)) @ memory.values.transpose(-1, -2)
-            heat = self.weighting.temperature
-            found = factored_readout(scores / heat, gains, memory.bias / heat, memory.mask)
+            heat, bias = self.weighting.temperature, memory.bias
+            if heat != 1:
+                scores, bias = scores / heat, bias / heat
+            found = factored_readout(scores, gains, bias, memory.mask)
             logits: Tensor = found.sum(1) + self.item_bias(candidates).squeeze(-1)
         else:
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
