@@ -116,13 +116,12 @@ def train(
     from recattn.data import encode, load_interactions, splits
     from recattn.evaluation import evaluate, hardware, peak_rss_mb, versions
     from recattn.models import Ranker, build
-    from recattn.serving import Artefact, save_artefact
+    from recattn.serving import Artefact, check_place, save_artefact
     from recattn.training import RankingTask, data_arguments, fit
 
-    folder = Path(output)
+    folder = Path(output).resolve()
+    check_place(folder, overwrite=overwrite)
     checkpoints = folder.with_name(f".{folder.name}-training")
-    if folder.exists() and not overwrite:
-        raise ConfigError(f"--output {folder} exists: name another folder, or add --overwrite")
     if checkpoints.exists() and not resume and not overwrite:
         raise ConfigError(
             f"an interrupted training is in {checkpoints}: add --resume to go on, or --overwrite to drop it"
@@ -208,7 +207,7 @@ def train(
     shutil.rmtree(checkpoints, ignore_errors=True)
     shown = "  ".join(f"{name} {validated.metrics[name]['mean']:.4f}" for name in ("hr@10", "ndcg@10"))
     _log.print(f"validation of epoch {fitted.best_epoch}, the best: {shown}; trained in {fitted.seconds:.0f} s")
-    _out.print(f"saved to {folder}")
+    _out.print(f"saved to {output}")
 
 
 def evaluate(

@@ -34,7 +34,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         hidden layers with Dice, one of 36.
         ``"code"``: weights are softmax(scores / sqrt(dim)), hidden layers of 80 and 40 with sigmoid.
     hidden_dims: hidden widths of the unit, in place of the form's.
-    readout_dims: hidden widths of the MLP over retrieved vector, candidate, their product and the profile.
+    readout_dims: hidden widths of the MLP over retrieved vector, candidate and profile.
     readout_activation: of that MLP, in place of the form's (Dice, sigmoid).
     The other arguments are TargetAttention's, with what DIN does not have switched off: it knows no order.
     Raises ConfigError for another form and for what TargetAttention refuses.

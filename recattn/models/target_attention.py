@@ -55,7 +55,7 @@ class TargetAttention(Ranker):
         All heads share it; they differ in the part of the embedding that they compare.
     weighting: module from (scores, mask) to weights, by default Softmax().
     separate_tables: four embedding tables, for queries, keys, values and the readout; False: one for all.
-    readout_dims: widths of the MLP that reads the result out; empty: a dot product with the candidate's embedding.
+    readout_dims: widths of the MLP that reads retrieved vector and candidate; empty: the dot product of the two.
     readout_activation: of that MLP.
     max_length: events that a candidate reads, at least 1.
     recency: add a learned bias from an event's age to the scores. Without it the order is not known.
@@ -134,7 +134,7 @@ class TargetAttention(Ranker):
             nn.Embedding(num_items + 1, dim, padding_idx=0) if separate_tables else self.value_table for _ in range(3)
         )
         self.item_bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
-        width = (3 + len(self.profile_sizes) * profile_in_readout) * dim
+        width = (2 + len(self.profile_sizes) * profile_in_readout) * dim
         self.readout = MLP(width, self.readout_dims, 1, activation=readout_activation) if self.readout_dims else None
         self.profile = ProfileTokens(self.profile_sizes, dim, dropout=dropout) if self.profile_sizes else None
         self.profile_bias = nn.Parameter(torch.zeros(num_heads, len(self.profile_sizes)))
@@ -270,11 +270,10 @@ class TargetAttention(Ranker):
     def _read(self, output: Tensor, candidates: Tensor, real: Tensor, told: Tensor | None) -> Tensor:
         """Retrieved vectors (..., candidates, dim) to logits (..., candidates); Dice learns where ``real`` is True."""
         vectors: Tensor = self.readout_table(candidates)
-        product = output * vectors
         if self.readout is None:
-            logits = product.sum(-1)
+            logits = (output * vectors).sum(-1)
         else:
-            parts = [output, vectors.expand_as(output), product]
+            parts = [output, vectors.expand_as(output)]
             if told is not None:
                 parts.append(told.view(len(told), *[1] * (output.dim() - 2), -1).expand(*output.shape[:-1], -1))
             logits = self.readout(torch.cat(parts, -1), real).squeeze(-1)

@@ -1,6 +1,6 @@
 """USE: a saved model -> recommendations, raw ids in and out."""
 
-from recattn.serving.artefact import Artefact, load_artefact, save_artefact
+from recattn.serving.artefact import Artefact, check_place, load_artefact, save_artefact
 from recattn.serving.measure import evaluate_floor, evaluate_runs
 from recattn.serving.recommender import Answer, Reason, Recommender, Scored, load
 
@@ -10,6 +10,7 @@ __all__ = [
     "Reason",
     "Recommender",
     "Scored",
+    "check_place",
     "evaluate_floor",
     "evaluate_runs",
     "load",

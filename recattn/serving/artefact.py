@@ -58,12 +58,11 @@ class Artefact:
 def save_artefact(folder: str | Path, artefact: Artefact, *, overwrite: bool = False) -> None:
     """Write the folder under another name beside its place, then rename it.
 
-    Raises ArtefactError when the folder exists and ``overwrite`` is False, or cannot be written (a full disk); what
-    was there before is then still there.
+    Raises ArtefactError when the place is taken (see `check_place`) or cannot be written (a full disk); what was there
+    before is then still there.
     """
-    folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise ArtefactError(f"{folder} exists: choose another folder, or allow it to be overwritten")
+    folder = Path(folder).resolve()
+    check_place(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -81,6 +80,21 @@ def save_artefact(folder: str | Path, artefact: Artefact, *, overwrite: bool = F
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise ArtefactError(f"{folder} could not be written: {error}") from error
+
+
+def check_place(folder: str | Path, *, overwrite: bool) -> None:
+    """Raise ArtefactError unless a model may be saved as this folder.
+
+    It may where nothing is, in an empty folder, and with ``overwrite`` in place of a saved model; a folder that holds
+    anything else is never replaced.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "manifest.json").is_file():
+        raise ArtefactError(f"{folder} exists and is no saved model: choose another folder")
+    if not overwrite:
+        raise ArtefactError(f"{folder} exists: choose another folder, or allow it to be overwritten (--overwrite)")
 
 
 def load_artefact(folder: str | Path) -> Artefact:

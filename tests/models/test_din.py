@@ -55,7 +55,7 @@ def formula(model, batch, form):
             if form == "code":
                 weights = torch.exp(weights / math.sqrt(DIM)) / torch.exp(weights / math.sqrt(DIM)).sum()
             interest = (weights[:, None] * events).sum(0)
-            x = torch.cat([interest, candidate, interest * candidate])
+            x = torch.cat([interest, candidate])
             layers = list(model.readout.layers)
             for linear, activation in zip(layers[:-1:2], layers[1::2], strict=True):
                 x = activate(linear.weight @ x + linear.bias, activation)

@@ -212,7 +212,7 @@ def test_every_scorer_goes_with_every_weighting(scorer, weighting, readout_dims)
     assert all(p.grad is not None for name, p in model.named_parameters() if "profile" not in name)
 
 
-def test_the_mlp_reads_retrieved_candidate_and_product():
+def test_the_mlp_reads_what_was_retrieved_and_the_candidate():
     model = awake(TargetAttention(NUM_ITEMS, dim=14, readout_dims=(11, 5), **PLAIN))
     batch = random_batch()
     output = torch.cat(
@@ -223,7 +223,7 @@ def test_the_mlp_reads_retrieved_candidate_and_product():
         -1,
     )
     vectors = model.readout_table(batch.candidates)
-    hidden = torch.cat([output, vectors, output * vectors], -1)
+    hidden = torch.cat([output, vectors], -1)
     for layer in model.readout.layers:
         hidden = layer(hidden)
     expected = hidden.squeeze(-1) + model.item_bias(batch.candidates).squeeze(-1)

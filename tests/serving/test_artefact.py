@@ -95,13 +95,25 @@ def test_only_models_of_recattn_are_built(artefact, tmp_path, class_path):
 
 
 def test_an_existing_folder_is_kept_unless_overwriting_is_allowed(artefact, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "mine.txt").write_text("keep me")
+    save_artefact(tmp_path / "run", artefact)
+    other = replace(artefact, manifest={**artefact.manifest, "seed": 9})
     with pytest.raises(ArtefactError, match="exists"):
-        save_artefact(tmp_path / "run", artefact)
-    assert (tmp_path / "run" / "mine.txt").read_text() == "keep me"
-    save_artefact(tmp_path / "run", artefact, overwrite=True)
-    assert not (tmp_path / "run" / "mine.txt").exists()
+        save_artefact(tmp_path / "run", other)
+    assert load_artefact(tmp_path / "run").manifest["seed"] == 0
+    save_artefact(tmp_path / "run", other, overwrite=True)
+    assert load_artefact(tmp_path / "run").manifest["seed"] == 9
+
+
+def test_a_folder_of_other_things_is_never_replaced(artefact, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(ArtefactError, match="is no saved model"):
+        save_artefact(tmp_path, artefact, overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_an_empty_folder_is_filled(artefact, tmp_path):
+    (tmp_path / "run").mkdir()
+    save_artefact(tmp_path / "run", artefact)
     assert load_artefact(tmp_path / "run").manifest["seed"] == 0
 
 
