@@ -34,9 +34,9 @@ def main() -> None:
     table = markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"))
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "ml-100k", table)
-    benchmarks = ROOT / "experiments" / "benchmarks" / "README.md"
-    update_readme_table(benchmarks, "din-speed", din_speed())
-    update_readme_table(benchmarks, "data-path", data_path())
+    for page in ("README.md", "experiments/benchmarks/README.md"):
+        update_readme_table(ROOT / page, "din-speed", din_speed())
+        update_readme_table(ROOT / page, "data-path", data_path())
 
 
 if __name__ == "__main__":

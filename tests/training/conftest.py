@@ -2,21 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from recattn.data.histories import Histories
 from recattn.data.split import Targets, make_split
 from recattn.data.splits import leave_one_out
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    """These tensors are tiny: threads that wait for a processor would take most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def histories_of(rows, num_items):
