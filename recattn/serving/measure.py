@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Evaluation, Result, commit, evaluate, hardware, summarise, versions
+from recattn.evaluation import Evaluation, Result, commit, evaluate, hardware, rank_targets, summarise, versions
 from recattn.evaluation.floors.tuning import Floor
 from recattn.evaluation.protocol import Part
 from recattn.models import describe
@@ -25,17 +25,18 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"each run needs a seed of its own, got {seeds}")
-    runs = [
-        evaluate(artefact.model.score_all, artefact.split, part, time_aware=artefact.model.time_aware)
-        for artefact in artefacts
-    ]
-    ranks = np.concatenate([run.ranks for run in runs])
-    metrics = summarise(ranks, np.concatenate([run.users for run in runs]), (5, 10, 20, 50))
+    told = first.model.time_aware
+    run = evaluate(first.model.score_all, first.split, part, time_aware=told)
+    others = [rank_targets(other.model.score_all, other.split, part, time_aware=told) for other in artefacts[1:]]
+    metrics = run.metrics
+    if others:
+        ranks = np.concatenate([run.ranks, *others])
+        metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
     manifests = [artefact.manifest for artefact in artefacts]
     specification = describe(first.model)
     return _result(
         first,
-        runs[0],
+        run,
         model=specification["class_path"],
         arguments={**specification["init_args"], "training": first.manifest["training"]},
         seeds=seeds,

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import math
-import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -158,14 +157,12 @@ def fit(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(task, data, ckpt_path=str(last) if resume and last.exists() else None)
         except SystemExit as stopped:
             if not isinstance(stopped.__context__, KeyboardInterrupt):
                 raise
-            # Lightning turns ctrl-C into an exit and leaves the signal ignored.
-            signal.signal(signal.SIGINT, on_interrupt)
+            # Lightning turns ctrl-C into an exit.
             raise KeyboardInterrupt from stopped
     kept = torch.load(folder / "best.ckpt", weights_only=True)
     task.load_state_dict(kept["state_dict"])

@@ -95,21 +95,18 @@ class RankingTask(pl.LightningModule):
         targets = history.items.gather(1, positions)
         told = history.times if self.model.time_aware else None
         moments = None if told is None else told.gather(1, positions)
-        if self.loss == "softmax" and self.num_negatives is None:
-            catalogue = torch.arange(1, self.model.num_items + 1, device=targets.device)
-            logits = self.model.at_positions(history, positions, catalogue, moments)
-            logits = logits.masked_fill(self._no_candidates(history.items, positions, targets, catalogue), -torch.inf)
-            return F.cross_entropy(logits[mask], targets[mask] - 1)
         if self.num_negatives is None:
             sample = torch.arange(1, self.model.num_items + 1, device=targets.device)
-            expected = torch.ones(len(sample), device=targets.device)
         else:
             sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
-            expected = self.chances[sample] * self.num_negatives
-        negatives = self.model.at_positions(history, positions, sample, moments)
+        logits = self.model.at_positions(history, positions, sample, moments)
+        ignored = self._no_candidates(history.items, positions, targets, sample)
+        if self.loss == "softmax" and self.num_negatives is None:  # the target's logit is among them
+            return F.cross_entropy(logits.masked_fill(ignored, -torch.inf)[mask], targets[mask] - 1)
         positive = self.model(RankingBatch(history, targets, visible=positions, request_time=moments))
-        ignored = self._no_candidates(history.items, positions, targets, sample) | (sample == targets[..., None])
-        if self.loss == "softmax":
+        negatives, ignored = logits, ignored | (sample == targets[..., None])
+        if self.loss == "softmax" and self.num_negatives is not None:
+            expected = self.chances[sample] * self.num_negatives
             return sampled_softmax_loss(positive[mask], negatives[mask], expected.log(), ignored[mask])
         return binary_loss(positive[mask], negatives[mask], ignored[mask])
 
