@@ -15,7 +15,7 @@ def test_the_layers_come_without_pandas_lightning_or_anything_but_torch():
     loaded = modules_after("from recattn.nn import AttentionPooling, AdditiveScorer, Softmax")
     before = modules_after("import torch")
     ours = {name for name in loaded - before if name.startswith("recattn")}
-    assert "recattn.nn.pooling" in ours
+    assert "recattn.nn.attention.pooling" in ours
     assert {name.partition(".")[0] for name in loaded - before} <= {"recattn"} | sys.stdlib_module_names
     assert not {"pandas", "pytorch_lightning", "sklearn", "pyarrow"} & loaded
 

@@ -7,7 +7,7 @@ from typing import Literal
 from recattn.errors import ConfigError
 from recattn.models.target_attention import TargetAttention
 from recattn.nn import ActivationUnitScorer, Identity, Softmax
-from recattn.nn.mlp import Activation
+from recattn.nn.dense.mlp import Activation
 
 
 def DIN(  # noqa: N802 - reads as the class that users look for

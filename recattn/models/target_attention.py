@@ -16,9 +16,9 @@ from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
+from recattn.nn.attention.factored import factored_readout
 from recattn.nn.checks import check_count, check_fraction, check_positive
-from recattn.nn.factored import factored_readout
-from recattn.nn.mlp import MLP, Activation
+from recattn.nn.dense.mlp import MLP, Activation
 
 
 class Memory(NamedTuple):

@@ -12,20 +12,22 @@ Every layer is called ``layer(query, keys, values=None, mask=None, *, bias=None,
 ``Attended(output, weights)``; masks are boolean with True for a real event. Imports torch and nothing else.
 """
 
-from recattn.nn.activation_unit import ActivationUnitScorer
-from recattn.nn.additive import AdditiveScorer
 from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
-from recattn.nn.dice import Dice
-from recattn.nn.factored import factored_readout
+from recattn.nn.attention.factored import factored_readout
+from recattn.nn.attention.multihead import MultiHeadAttention
+from recattn.nn.attention.pooling import AttentionPooling
+from recattn.nn.dense.dice import Dice
+from recattn.nn.dense.mlp import MLP
 from recattn.nn.losses import binary_loss, sampled_softmax_loss
-from recattn.nn.mlp import MLP
-from recattn.nn.multihead import MultiHeadAttention
-from recattn.nn.pooling import AttentionPooling
-from recattn.nn.recency import RecencyBias, event_ages
-from recattn.nn.retrieval import HardRetrieval, TopK
-from recattn.nn.scorers import BilinearScorer, DotScorer, ScaledDotScorer
-from recattn.nn.time_bias import TimeBias
-from recattn.nn.weightings import Identity, Sigmoid, Softmax, masked_softmax
+from recattn.nn.positions.recency import RecencyBias, event_ages
+from recattn.nn.positions.rotary import RotaryPosition
+from recattn.nn.positions.time_bias import TimeBias
+from recattn.nn.scorers.activation_unit import ActivationUnitScorer
+from recattn.nn.scorers.additive import AdditiveScorer
+from recattn.nn.scorers.products import BilinearScorer, DotScorer, ScaledDotScorer
+from recattn.nn.weightings.gates import Identity, Sigmoid
+from recattn.nn.weightings.hard import HardRetrieval, TopK
+from recattn.nn.weightings.softmax import Softmax, masked_softmax
 
 __all__ = [
     "MLP",
@@ -40,6 +42,7 @@ __all__ = [
     "Identity",
     "MultiHeadAttention",
     "RecencyBias",
+    "RotaryPosition",
     "ScaledDotScorer",
     "Scorer",
     "Sigmoid",

@@ -78,3 +78,24 @@ def at_least_float32(values: Tensor) -> Tensor:
     torch.float32
     """
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
+    """(length, length) bool: position i (row) sees itself and what came before it.
+
+    >>> causal_mask(2).tolist()
+    [[True, False], [True, True]]
+    """
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def check_causal(layer: str, query: Tensor, keys: Tensor) -> None:
+    """Raise ConfigError unless there are as many queries (..., queries, dim) as keys (..., length, dim).
+
+    Which keys come before a query is known only where the queries are the sequence itself.
+    """
+    if query.dim() != keys.dim() or query.shape[-2] != keys.shape[-2]:
+        raise ConfigError(
+            f"a causal {layer} takes a sequence as query and keys, got shapes {tuple(query.shape)} and "
+            f"{tuple(keys.shape)}: for other queries make it with causal=False and say by the mask what each may see"
+        )

@@ -7,6 +7,7 @@ Layers are collected from ``recattn.nn.__all__``. One that has no recipe in LAYE
 import copy
 import inspect
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import recattn.nn as rnn
+from recattn.errors import ConfigError
 
 BATCH, QUERIES, LENGTH, DIM, VALUE_DIM = 3, 5, 7, 11, 13
 LENGTHS = (7, 2, 4)
@@ -24,7 +26,16 @@ EXACT = {"atol": 1e-10, "rtol": 1e-9}
 
 @dataclass(frozen=True)
 class Case:
-    """How to build one layer, and the widths it takes and gives. num_heads None: weights have no heads axis."""
+    """How to build one layer, and what it takes and gives.
+
+    num_heads: None where the weights have no heads axis. order_matters: permuting the events is no mere permutation.
+    on_itself: query and keys are one sequence, in one tensor. causal: position i does not see what comes after it.
+    own_masks, takes_bias: a mask for each query, a bias; False: the layer must refuse it with a ConfigError.
+    weighs_values: output = weights @ values, without projections.
+    random: training draws noise for each (query, event), so no two training passes agree.
+    exports, compiles: False where torch.export or torch.compile cannot follow; the class docstring must then say so.
+    options: further keyword arguments of forward, made for keys (batch, length, dim).
+    """
 
     name: str
     build: Callable[[], nn.Module]
@@ -34,6 +45,15 @@ class Case:
     value_dim: int = VALUE_DIM
     num_heads: int | None = None
     order_matters: bool = False
+    on_itself: bool = False
+    causal: bool = False
+    own_masks: bool = True
+    takes_bias: bool = True
+    weighs_values: bool = False
+    random: bool = False
+    exports: bool = True
+    compiles: bool = True
+    options: Callable[[Tensor], dict[str, Tensor]] = lambda keys: {}
 
 
 SCORERS: dict[type[nn.Module], list[Callable[[], nn.Module]]] = {
@@ -61,7 +81,8 @@ def pooling_cases() -> Iterator[Case]:
         key_dim = getattr(scorer(), "key_dim", DIM)
         name = f"AttentionPooling-{type(scorer()).__name__}-{type(weighting()).__name__}-{index}"
         build = lambda s=scorer, w=weighting: rnn.AttentionPooling(s(), w())  # noqa: E731
-        yield Case(name, build, output_dim=VALUE_DIM, key_dim=key_dim)
+        random = getattr(weighting(), "gradient", "") == "gumbel"
+        yield Case(name, build, output_dim=VALUE_DIM, key_dim=key_dim, weighs_values=True, random=random)
 
 
 def free_widths(**more: object) -> nn.Module:
@@ -70,7 +91,21 @@ def free_widths(**more: object) -> nn.Module:
     )
 
 
+def places(keys: Tensor) -> dict[str, Tensor]:
+    """Keys at 0, 1, 2, ... and queries after the last one of LENGTH, however long the padding is."""
+    return {
+        "query_positions": torch.arange(LENGTH, LENGTH + QUERIES)[None],
+        "key_positions": torch.arange(keys.shape[1])[None],
+    }
+
+
+def own_places(keys: Tensor) -> dict[str, Tensor]:
+    return dict.fromkeys(("query_positions", "key_positions"), torch.arange(keys.shape[1])[None])
+
+
 MULTIHEAD = Case("MultiHeadAttention-free", free_widths, output_dim=17, key_dim=29, num_heads=2)
+SELF = {"query_dim": 22, "key_dim": 22, "value_dim": 22, "output_dim": 22, "num_heads": 2}
+"""Self-attention of width 22 with two heads."""
 LAYERS: dict[type[nn.Module], list[Case]] = {
     rnn.AttentionPooling: list(pooling_cases()),
     rnn.MultiHeadAttention: [
@@ -84,26 +119,61 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
             key_dim=VALUE_DIM,
             num_heads=2,
         ),
+        replace(
+            MULTIHEAD,
+            name="MultiHeadAttention-rotary",
+            build=lambda: rnn.MultiHeadAttention(
+                DIM,
+                29,
+                num_heads=2,
+                key_dim=4,
+                value_dim=7,
+                value_source_dim=VALUE_DIM,
+                output_dim=17,
+                rotary=rnn.RotaryPosition(4),
+            ),
+            order_matters=True,
+            options=places,
+        ),
+        Case(
+            "MultiHeadAttention-causal",
+            lambda: rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True, bias=True),
+            **SELF,
+            on_itself=True,
+            causal=True,
+            order_matters=True,
+        ),
+        Case(
+            "MultiHeadAttention-causal-rotary",
+            lambda: rnn.MultiHeadAttention(22, 22, num_heads=2, key_dim=6, causal=True, rotary=rnn.RotaryPosition(6)),
+            **SELF,
+            on_itself=True,
+            causal=True,
+            order_matters=True,
+            options=own_places,
+        ),
     ],
 }
 OTHERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
     rnn.Dice: lambda: rnn.Dice(3),
     rnn.MLP: lambda: rnn.MLP(3, (7, 5), 2, activation="dice"),
     rnn.RecencyBias: lambda: rnn.RecencyBias(num_heads=3),
+    rnn.RotaryPosition: lambda: rnn.RotaryPosition(4, unit=3600.0),
     rnn.TimeBias: lambda: rnn.TimeBias(num_heads=3),
 }
 """Exported modules that are neither layer, scorer nor weighting."""
 
-every_layer = pytest.mark.parametrize("case", list(itertools.chain(*LAYERS.values())), ids=lambda case: case.name)
+CASES = list(itertools.chain(*LAYERS.values()))
+every_layer = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+both_modes = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These tensors are tiny: threads that wait for a processor made the file twenty times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def representative(case: Case) -> bool:
+    """Each scorer and each weighting once, and every other layer: for the checks that take seconds."""
+    return "AttentionPooling" not in case.name or "ScaledDot" in case.name or "-Softmax" in case.name
+
+
+some_layers = pytest.mark.parametrize("case", [c for c in CASES if representative(c)], ids=lambda case: case.name)
 
 
 class Inputs(NamedTuple):
@@ -111,6 +181,20 @@ class Inputs(NamedTuple):
     keys: Tensor
     values: Tensor
     mask: Tensor
+
+
+def ask(case: Case, layer: nn.Module, inputs: Inputs, **options: object) -> rnn.Attended:
+    """The layer's answer. A layer on itself gets one tensor as query and keys; padded positions ask nothing."""
+    query, keys, values, mask = inputs
+    options = {**case.options(keys), **options}
+    if not case.on_itself:
+        return layer(query, keys, values, mask, **options)
+    output, weights = layer(keys, keys, values, mask, **options)
+    asking = mask if mask.dim() == 2 else torch.ones(keys.shape[:2], dtype=torch.bool)
+    output = output * asking[..., None]
+    if weights is not None:
+        weights = weights * asking.view(len(asking), *[1] * (weights.dim() - 3), -1, 1)
+    return rnn.Attended(output, weights)
 
 
 def modules_with_arguments(*names: str) -> set[type[nn.Module]]:
@@ -135,11 +219,15 @@ def inputs_for(case: Case, dtype: torch.dtype = torch.float64, lengths: tuple[in
     return Inputs(*tensors, mask=torch.arange(LENGTH) < torch.tensor(lengths)[:, None])
 
 
-def outcome(layer: nn.Module, inputs: Inputs, **options: object) -> dict[str, Tensor]:
+def queries_of(case: Case) -> int:
+    return LENGTH if case.on_itself else QUERIES
+
+
+def outcome(case: Case, layer: nn.Module, inputs: Inputs, **options: object) -> dict[str, Tensor]:
     """Output, weights, every gradient and every buffer after one forward and backward pass."""
     layer = copy.deepcopy(layer)
     leaves = [x.clone().requires_grad_() for x in inputs[:3]]
-    output, weights = layer(*leaves, inputs.mask, **options)
+    output, weights = ask(case, layer, Inputs(*leaves, inputs.mask), **options)
     loss = (output.float() if output.dtype != torch.float64 else output).square().sum()
     if weights is not None:
         loss = loss + weights.to(loss.dtype).square().sum()
@@ -178,31 +266,48 @@ def test_signature_is_the_contract(layer):
 
 @every_layer
 def test_shapes(case):
-    layer, (query, keys, values, mask) = build(case), inputs_for(case)
+    layer, inputs = build(case), inputs_for(case)
     heads = () if case.num_heads is None else (case.num_heads,)
-    output, weights = layer(query, keys, values, mask)
-    assert output.shape == (BATCH, QUERIES, case.output_dim)
-    assert weights.shape == (BATCH, *heads, QUERIES, LENGTH)
-    single_output, single_weights = layer(query[:, 2], keys, values, mask)
-    assert single_output.shape == (BATCH, case.output_dim)
-    assert single_weights.shape == (BATCH, *heads, 1, LENGTH)
-    torch.testing.assert_close(single_output, output[:, 2], **EXACT)
-    assert layer(query, keys, values, mask, need_weights=False).weights is None
-    assert isinstance(layer(query, keys, values), rnn.Attended)
+    output, weights = ask(case, layer, inputs)
+    assert output.shape == (BATCH, queries_of(case), case.output_dim)
+    assert weights.shape == (BATCH, *heads, queries_of(case), LENGTH)
+    assert ask(case, layer, inputs, need_weights=False).weights is None
+    assert isinstance(ask(case, layer, inputs), rnn.Attended)
 
 
 @every_layer
-@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_one_query_a_row(case):
+    layer, (query, keys, values, mask) = build(case), inputs_for(case)
+    options = case.options(keys)
+    if "query_positions" in options:
+        options["query_positions"] = options["query_positions"][:, 2:3]
+    if case.on_itself:
+        with pytest.raises(ConfigError, match="sequence"):
+            layer(keys[:, 2], keys, values, mask, **options)
+        return
+    heads = () if case.num_heads is None else (case.num_heads,)
+    single_output, single_weights = layer(query[:, 2], keys, values, mask, **options)
+    assert single_output.shape == (BATCH, case.output_dim)
+    assert single_weights.shape == (BATCH, *heads, 1, LENGTH)
+    many = layer(query, keys, values, mask, **case.options(keys))
+    torch.testing.assert_close(single_output, many.output[:, 2], **EXACT)
+
+
+@every_layer
+@both_modes
 def test_garbage_padding_changes_nothing(case, train):
+    if case.random and train:
+        pytest.skip("its noise is drawn anew for each pair")
     layer, inputs = build(case, train=train), inputs_for(case)
-    plain = outcome(layer, inputs)
+    plain = outcome(case, layer, inputs)
     extra = 6
     keys, values = (torch.cat([x, x.flip(1)[:, :extra]], 1) for x in inputs[1:3])
     mask = torch.cat([inputs.mask, torch.zeros(BATCH, extra, dtype=torch.bool)], 1)
     keys, values = (x + ~mask.unsqueeze(-1) * 97.0 for x in (keys, values))
-    padded = outcome(layer, Inputs(inputs.query, keys, values, mask))
+    padded = outcome(case, layer, Inputs(inputs.query, keys, values, mask))
     assert (padded["weights"][..., LENGTH:] == 0).all()
-    padded["weights"] = padded["weights"][..., :LENGTH]
+    padded["weights"] = padded["weights"][..., : queries_of(case), :LENGTH]
+    padded["output"] = padded["output"][:, : queries_of(case)]
     for name in ("grad keys", "grad values"):
         assert (padded[name][:, LENGTH:] == 0).all()
         padded[name] = padded[name][:, :LENGTH]
@@ -210,16 +315,19 @@ def test_garbage_padding_changes_nothing(case, train):
 
 
 @every_layer
-@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@both_modes
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_empty_history_gives_zeros_and_finite_gradients(case, train, dtype):
     layer = build(case, dtype, train=train)
     for lengths in ((7, 0, 4), (0, 0, 0), (1, 0, 0)):
         for need_weights in (True, False):
-            found = outcome(layer, inputs_for(case, dtype, lengths), need_weights=need_weights)
+            inputs = inputs_for(case, dtype, lengths)
+            found = outcome(case, layer, inputs, need_weights=need_weights)
             empty = torch.tensor(lengths) == 0
-            assert (found["output"][empty] == 0).all()
-            assert not need_weights or (found["weights"][empty] == 0).all()
+            asked = inputs.keys if case.on_itself else inputs.query
+            untouched = layer(asked, *inputs[1:], **case.options(inputs.keys), need_weights=need_weights)
+            assert (untouched.output[empty] == 0).all()
+            assert not need_weights or (untouched.weights[empty] == 0).all()
             assert found["output"].dtype == dtype
             for name, tensor in found.items():
                 assert tensor.isfinite().all(), (name, lengths, need_weights)
@@ -228,90 +336,159 @@ def test_empty_history_gives_zeros_and_finite_gradients(case, train, dtype):
 @every_layer
 def test_history_of_length_zero(case):
     query, keys, values, mask = inputs_for(case)
+    nothing = Inputs(query, keys[:, :0], values[:, :0], mask[:, :0])
     for train in (False, True):
         layer = build(case, train=train)
         for need_weights in (True, False):
-            output, weights = layer(query, keys[:, :0], values[:, :0], mask[:, :0], need_weights=need_weights)
-            assert output.shape == (BATCH, QUERIES, case.output_dim)
+            output, weights = ask(case, layer, nothing, need_weights=need_weights)
+            asked = 0 if case.on_itself else QUERIES
+            assert output.shape == (BATCH, asked, case.output_dim)
             assert (output == 0).all()
-            assert not need_weights or weights.shape[-2:] == (QUERIES, 0)
+            assert not need_weights or weights.shape[-2:] == (asked, 0)
 
 
 @every_layer
 def test_weights_do_not_leak_to_masked_events(case):
     layer, inputs = build(case), inputs_for(case)
-    weights = layer(*inputs).weights
+    weights = ask(case, layer, inputs).weights
     masked = ~inputs.mask.view(BATCH, *[1] * (weights.dim() - 2), LENGTH).expand_as(weights)
     assert (weights[masked] == 0).all()
     assert layer.weights_kind in ("probability", "gate", "count")
     if layer.weights_kind == "probability":
         assert (weights >= 0).all()
-        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), **EXACT)
+        total = weights.sum(-1)
+        if case.on_itself:
+            total = total[inputs.mask.view(BATCH, *[1] * (weights.dim() - 3), LENGTH).expand_as(total)]
+        torch.testing.assert_close(total, torch.ones_like(total), **EXACT)
+
+
+@every_layer
+def test_output_is_the_weighed_values(case):
+    if not case.weighs_values:
+        pytest.skip("it projects the values")
+    layer, inputs = build(case), inputs_for(case)
+    output, weights = ask(case, layer, inputs)
+    torch.testing.assert_close(output, weights @ inputs.values, **EXACT)
 
 
 @every_layer
 def test_batch_of_one_equals_row_of_many(case):
     layer, inputs = build(case), inputs_for(case)
-    many = layer(*inputs)
+    many = ask(case, layer, inputs)
     for row in range(BATCH):
-        one = layer(*(x[row : row + 1] for x in inputs))
+        one = ask(case, layer, Inputs(*(x[row : row + 1] for x in inputs)))
         torch.testing.assert_close(one.output[0], many.output[row], **EXACT)
         torch.testing.assert_close(one.weights[0], many.weights[row], **EXACT)
 
 
 @every_layer
 def test_permuting_the_history_permutes_the_weights(case):
-    if case.order_matters:
-        return
-    layer, (query, keys, values, mask) = build(case), inputs_for(case)
+    layer, inputs = build(case), inputs_for(case)
+    inputs = inputs._replace(mask=torch.ones_like(inputs.mask))
     order = torch.tensor([6, 2, 0, 5, 3, 1, 4])
-    plain, permuted = layer(query, keys, values, mask), layer(query, keys[:, order], values[:, order], mask[:, order])
-    torch.testing.assert_close(permuted.output, plain.output, **EXACT)
-    torch.testing.assert_close(permuted.weights, plain.weights[..., order], **EXACT)
+    plain = ask(case, layer, inputs)
+    permuted = ask(case, layer, Inputs(inputs.query, *(x[:, order] for x in inputs[1:])))
+    expected, weights = plain.output, plain.weights[..., order]
+    if case.on_itself:
+        expected, weights = expected[:, order], weights[..., order, :]
+    if case.order_matters:
+        assert not torch.allclose(permuted.output, expected, atol=1e-6)
+        return
+    torch.testing.assert_close(permuted.output, expected, **EXACT)
+    torch.testing.assert_close(permuted.weights, weights, **EXACT)
+
+
+@every_layer
+@both_modes
+def test_the_future_is_not_seen(case, train):
+    if not case.causal:
+        pytest.skip("it may look ahead")
+    layer, inputs = build(case, train=train), inputs_for(case, lengths=(7, 7, 7))
+    for first in range(1, LENGTH):
+        later = torch.arange(LENGTH)[:, None] >= first
+        changed = inputs._replace(keys=inputs.keys + 5.0 * later, values=inputs.values - 3.0 * later)
+        for need_weights in (True, False):
+            before = ask(case, layer, inputs, need_weights=need_weights).output[:, :first]
+            after = ask(case, layer, changed, need_weights=need_weights).output[:, :first]
+            torch.testing.assert_close(after, before, **EXACT)
+    assert (ask(case, layer, inputs).weights.triu(1) == 0).all()
 
 
 @every_layer
 def test_masks_for_each_query_equal_separate_calls(case):
     layer, (query, keys, values, mask) = build(case), inputs_for(case)
-    visible = torch.tensor([0, 1, 7, 3, 5])
+    visible = torch.tensor([0, 1, 7, 3, 5, 6, 2])[: queries_of(case)]
     own = mask[:, None] & (torch.arange(LENGTH) < visible[:, None])
-    together = layer(query, keys, values, own)
-    unweighted = layer(query, keys, values, own, need_weights=False)
+    if not case.own_masks:
+        with pytest.raises(ConfigError, match="mask"):
+            ask(case, layer, Inputs(query, keys, values, own))
+        return
+    together = ask(case, layer, Inputs(query, keys, values, own))
+    unweighted = ask(case, layer, Inputs(query, keys, values, own), need_weights=False)
     torch.testing.assert_close(unweighted.output, together.output, **EXACT)
-    for i in range(QUERIES):
-        alone = layer(query[:, i], keys, values, own[:, i])
-        torch.testing.assert_close(together.output[:, i], alone.output, **EXACT)
-        torch.testing.assert_close(together.weights[..., i : i + 1, :], alone.weights, **EXACT)
+    for i in range(queries_of(case)):
+        alone = layer(keys if case.on_itself else query, keys, values, own[:, i], **case.options(keys))
+        torch.testing.assert_close(together.output[:, i], alone.output[:, i], **EXACT)
+        torch.testing.assert_close(together.weights[..., i, :], alone.weights[..., i, :], **EXACT)
 
 
 @every_layer
-@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@both_modes
 def test_output_is_the_same_without_weights(case, train):
+    if case.random and train:
+        pytest.skip("its noise is drawn anew for each pass")
     layer, inputs = build(case, train=train), inputs_for(case)
-    bias = torch.randn(BATCH, QUERIES, LENGTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    for chosen in (None, bias, bias[:1, :1]):
-        output = copy.deepcopy(layer)(*inputs, bias=chosen).output
-        fast = copy.deepcopy(layer)(*inputs, bias=chosen, need_weights=False).output
+    bias = torch.randn(BATCH, queries_of(case), LENGTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for chosen in (None, bias, bias[:1, :1]) if case.takes_bias else (None,):
+        output = ask(case, copy.deepcopy(layer), inputs, bias=chosen).output
+        fast = ask(case, copy.deepcopy(layer), inputs, bias=chosen, need_weights=False).output
         torch.testing.assert_close(fast, output, **EXACT)
 
 
 @every_layer
 def test_bias_counts_where_the_event_is_real_and_nowhere_else(case):
     layer, inputs = build(case), inputs_for(case)
-    bias = torch.zeros(BATCH, QUERIES, LENGTH, dtype=torch.float64)
-    nothing = layer(*inputs, bias=bias.masked_fill(~inputs.mask[:, None], 50.0)).output
-    torch.testing.assert_close(nothing, layer(*inputs).output, **EXACT)
-    bias[:, :, 1] = 30.0
-    weights = layer(*inputs, bias=bias).weights
-    assert (weights[..., 1] == weights.amax(-1)).all()
+    bias = torch.zeros(BATCH, queries_of(case), LENGTH, dtype=torch.float64)
+    if not case.takes_bias:
+        with pytest.raises(ConfigError, match="bias"):
+            ask(case, layer, inputs, bias=bias)
+        return
+    nothing = ask(case, layer, inputs, bias=bias.masked_fill(~inputs.mask[:, None], 50.0)).output
+    torch.testing.assert_close(nothing, ask(case, layer, inputs).output, **EXACT)
+    event = 0 if case.causal else 1
+    bias[:, :, event] = 30.0
+    weights = ask(case, layer, inputs, bias=bias).weights
+    assert (weights[..., event] == weights.amax(-1)).all()
 
 
 @every_layer
 def test_evaluation_is_deterministic(case):
     layer, inputs = build(case), inputs_for(case)
-    first, second = layer(*inputs), layer(*inputs)
+    first, second = ask(case, layer, inputs), ask(case, layer, inputs)
     assert torch.equal(first.output, second.output)
     assert torch.equal(first.weights, second.weights)
+
+
+@every_layer
+def test_the_layer_follows_to_another_type(case):
+    """Outputs come in the type of the inputs."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for need_weights in (True, False):
+            assert (
+                ask(case, build(case, dtype), inputs_for(case, dtype), need_weights=need_weights).output.dtype == dtype
+            )
+
+
+@some_layers
+@pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "no weights"])
+def test_gradients_are_those_of_finite_differences(case, need_weights):
+    layer, inputs = build(case), inputs_for(case, lengths=(5, 2, 0))
+    def run(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        output, weights = ask(case, layer, Inputs(query, keys, values, inputs.mask), need_weights=need_weights)
+        return (output,) if weights is None else (output, weights)
+
+    leaves = [x.clone().requires_grad_() for x in inputs[:3]]
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=True, atol=1e-6, eps=1e-6)
 
 
 def rebuilt(module: nn.Module) -> nn.Module:
@@ -330,7 +507,7 @@ def test_arguments_and_state_rebuild_the_layer(case):
     twin = rebuilt(layer).double().eval()
     assert twin.state_dict().keys() == layer.state_dict().keys()
     twin.load_state_dict(layer.state_dict())
-    torch.testing.assert_close(twin(*inputs).output, layer(*inputs).output, atol=0, rtol=0)
+    torch.testing.assert_close(ask(case, twin, inputs).output, ask(case, layer, inputs).output, atol=0, rtol=0)
     assert repr(twin) == repr(layer)
 
 
@@ -347,31 +524,71 @@ def test_seeded_construction_repeats(case):
         assert torch.equal(tensor, right.state_dict()[name])
 
 
-EXPORTED = (
-    "AttentionPooling-ActivationUnitScorer-TopK",
-    "AttentionPooling-AdditiveScorer-Softmax",
-    "MultiHeadAttention-bias",
-)
+class Asked(nn.Module):
+    """`ask` as a module, for capture: its graph holds what a model's own call of the layer would."""
+
+    def __init__(self, case: Case, layer: nn.Module, *, need_weights: bool) -> None:
+        super().__init__()
+        self.case, self.layer, self.need_weights = case, layer, need_weights
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> rnn.Attended:
+        asked = keys if self.case.on_itself else query
+        return self.layer(asked, keys, values, mask, **self.case.options(keys), need_weights=self.need_weights)
 
 
+def other_sizes(inputs: Inputs) -> Inputs:
+    other = Inputs(inputs.query[:2], inputs.keys[:2, :5], inputs.values[:2, :5], inputs.mask[:2, :5].clone())
+    other.mask[1] = False
+    return other
+
+
+def assert_captured(program: Callable[..., rnn.Attended], asked: Asked, inputs: Inputs) -> None:
+    expected, got = asked(*inputs), program(*inputs)
+    torch.testing.assert_close(got[0], expected.output, **EXACT)
+    assert not asked.need_weights or torch.allclose(got[1], expected.weights)
+
+
+@some_layers
 @pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "no weights"])
-@pytest.mark.parametrize("name", EXPORTED)
-def test_exported_program_equals_eager_at_other_sizes(name, need_weights):
-    case = next(case for case in itertools.chain(*LAYERS.values()) if case.name.startswith(name))
-    layer, inputs = build(case), inputs_for(case)
+def test_exported_program_equals_eager_at_other_sizes(case, need_weights):
+    if not case.exports:
+        assert "torch.export" in (type(build(case)).__doc__ or "")
+        pytest.skip("as its docstring says")
+    asked, inputs = Asked(case, build(case), need_weights=need_weights), inputs_for(case)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=4)
     row = {0: batch, 1: length}
     program = torch.export.export(
-        layer,
-        tuple(inputs),
-        {"need_weights": need_weights},
-        dynamic_shapes={
-            "query": {0: batch}, "keys": row, "values": row, "mask": row, "need_weights": None,
-        },
-    ).module()  # fmt: skip
-    other = Inputs(inputs.query[:2], inputs.keys[:2, :5], inputs.values[:2, :5], inputs.mask[:2, :5])
-    other.mask[1] = False
-    for some in (inputs, other):
-        expected, got = layer(*some, need_weights=need_weights), program(*some, need_weights=need_weights)
-        torch.testing.assert_close(got[0], expected.output, **EXACT)
-        assert not need_weights or torch.allclose(got[1], expected.weights)
+        asked, tuple(inputs), dynamic_shapes={"query": {0: batch}, "keys": row, "values": row, "mask": row}
+    ).module()
+    for some in (inputs, other_sizes(inputs)):
+        assert_captured(program, asked, some)
+
+
+@some_layers
+@both_modes
+def test_compiled_layer_equals_eager(case, train):
+    """Captured in one graph, with its backward; the compiler's own code is checked in test_compiled_code."""
+    if not case.compiles:
+        assert "torch.compile" in (type(build(case)).__doc__ or "")
+        pytest.skip("as its docstring says")
+    if case.random and train:
+        pytest.skip("its noise is drawn anew for each pass")
+    torch.compiler.reset()
+    layer, inputs = build(case, train=train), inputs_for(case)
+    expected = outcome(case, layer, inputs)
+    compiled = copy.deepcopy(layer)
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    assert_same(expected, outcome(case, compiled, inputs))
+
+
+COMPILED = ("AttentionPooling-ScaledDotScorer-Softmax", "MultiHeadAttention-causal-rotary")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, while it sets up its compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile makes C++")
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_code_equals_eager(name):
+    case = next(case for case in CASES if case.name.startswith(name))
+    torch.compiler.reset()
+    asked, inputs = Asked(case, build(case), need_weights=False), inputs_for(case)
+    assert_captured(torch.compile(asked, fullgraph=True), asked, inputs)

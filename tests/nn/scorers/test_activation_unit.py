@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from recattn.nn import ActivationUnitScorer, Dice, activation_unit
+from recattn.nn import ActivationUnitScorer, Dice
+from recattn.nn.scorers import activation_unit
 
 ACTIVATIONS = ["dice", "prelu", "sigmoid", "relu"]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recattn.nn.checks import check_count
-from recattn.nn.pairs import PAIR_ELEMENTS, count_rows, score_pairs
+from recattn.nn.scorers.pairs import PAIR_ELEMENTS, count_rows, score_pairs
 
 
 class AdditiveScorer(nn.Module):

@@ -2,30 +2,35 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.errors import ConfigError
-from recattn.nn.attended import Attended, WeightsKind, fill_masked, full_mask
+from recattn.nn.attended import Attended, WeightsKind, causal_mask, check_causal, fill_masked, full_mask
+from recattn.nn.attention.fused import fast_attention
 from recattn.nn.checks import check_count, check_fraction
-from recattn.nn.weightings import masked_softmax
+from recattn.nn.positions.rotary import RotaryPosition
+from recattn.nn.weightings.softmax import masked_softmax
 
 
 class MultiHeadAttention(nn.Module):
     """Concat(head_1, ..., head_h) W_O with head = softmax(Q W_Q (K W_K)^T / sqrt(key_dim) + bias) V W_V.
 
-    Vaswani et al. 2017, section 3.2.2, with key_dim and value_dim per head free, as there.
+    Vaswani et al. 2017, section 3.2.2, with key_dim and value_dim per head free, as there. Self-attention where query
+    and keys are one sequence, cross-attention where they are two: the class is the same.
 
     query_dim, source_dim: widths of the query and of the keys. num_heads: >= 1.
     key_dim, value_dim: widths of one head, by default query_dim // num_heads. value_source_dim: width of the values,
         by default source_dim. output_dim: by default query_dim. bias: whether the four projections have one.
+    causal: position i of a sequence sees positions 0..i only; query and keys must then be equally long.
+    rotary: a `RotaryPosition` of width key_dim that turns the projected queries and keys; None: no rotation.
     dropout: in [0, 1), training only: each head of each row loses whole KEYS with this probability, all of its queries
         the same ones, and the softmax renormalises over those left (so nothing is divided by 1 - dropout). Dropout
         on the probabilities would take SDPA off its fast path on CPU. The weights returned are before dropout.
     Raises ConfigError for a width below 1, a query_dim that num_heads does not divide where the default needs
-    it, and a dropout outside of [0, 1).
+    it, a dropout outside of [0, 1) and a rotary of another width than key_dim.
 
     With ``need_weights=False`` it runs on ``scaled_dot_product_attention``; the readable path that returns weights is
     its specification. A query with nothing to attend gets exactly 0, past the bias of the output projection too.
+    Cost: queries x length x heads x (key_dim + value_dim), and the projections of queries + length vectors.
 
     >>> layer = MultiHeadAttention(6, 5, num_heads=2)
     >>> output, weights = layer(torch.ones(3, 4, 6), torch.ones(3, 7, 5))
@@ -45,6 +50,8 @@ class MultiHeadAttention(nn.Module):
         value_dim: int | None = None,
         value_source_dim: int | None = None,
         output_dim: int | None = None,
+        causal: bool = False,
+        rotary: RotaryPosition | None = None,
         dropout: float = 0.0,
         bias: bool = False,
     ) -> None:
@@ -60,9 +67,12 @@ class MultiHeadAttention(nn.Module):
         self.value_dim = query_dim // num_heads if value_dim is None else value_dim
         self.value_source_dim = source_dim if value_source_dim is None else value_source_dim
         self.output_dim = query_dim if output_dim is None else output_dim
-        self.dropout, self.bias = dropout, bias
+        self.causal, self.dropout, self.bias = causal, dropout, bias
         for name in ("query_dim", "source_dim", "key_dim", "value_dim", "value_source_dim", "output_dim"):
             check_count(name, getattr(self, name))
+        if rotary is not None and rotary.dim != self.key_dim:
+            raise ConfigError(f"rotary must have the heads' key_dim {self.key_dim}, got one of dim {rotary.dim}")
+        self.rotary = rotary
         self.query_projection = nn.Linear(query_dim, num_heads * self.key_dim, bias=bias)
         self.key_projection = nn.Linear(source_dim, num_heads * self.key_dim, bias=bias)
         self.value_projection = nn.Linear(self.value_source_dim, num_heads * self.value_dim, bias=bias)
@@ -85,6 +95,8 @@ class MultiHeadAttention(nn.Module):
         *,
         bias: Tensor | None = None,
         need_weights: bool = True,
+        query_positions: Tensor | None = None,
+        key_positions: Tensor | None = None,
     ) -> Attended:
         """Ask the source.
 
@@ -92,9 +104,13 @@ class MultiHeadAttention(nn.Module):
         keys: (batch, length, source_dim). values: (batch, length, value_source_dim), by default the keys.
         mask: bool, (batch, length) or broadcastable to (batch, queries, length), True for real; None: all real.
         bias: broadcasts to (batch, queries, length) or to (batch, heads, queries, length); finite; added to the scores.
+        query_positions, key_positions: (batch or 1, queries), (batch or 1, length), for ``rotary`` (see there).
         Returns output (batch, queries, output_dim) or (batch, output_dim), and weights (batch, heads, queries, length).
-        Raises ConfigError for a mask that is not boolean or has another length than the keys.
+        Raises ConfigError for a mask that is not boolean or has another length than the keys, for positions without
+        ``rotary`` and the other way round, and for a causal layer whose query is not as long as the keys.
         """
+        if self.causal:
+            check_causal("MultiHeadAttention", query, keys)
         single = query.dim() == 2
         mask = full_mask(mask, keys)
         mask = None if mask is None else mask.unsqueeze(1)  # (batch, 1, queries or 1, length)
@@ -104,19 +120,25 @@ class MultiHeadAttention(nn.Module):
         )  # (batch, heads, queries, key_dim)
         k = self._split(self.key_projection(keys))  # (batch, heads, length, key_dim)
         v = self._split(self.value_projection(keys if values is None else values))  # (batch, heads, length, value_dim)
+        if (self.rotary is None) != (query_positions is None) or (self.rotary is None) != (key_positions is None):
+            raise ConfigError("query_positions and key_positions go with rotary: give all three or none")
+        if self.rotary is not None and query_positions is not None and key_positions is not None:
+            q, k = self.rotary(q, k, query_positions, key_positions)
 
         weights, seen = None, self._drop_keys(mask, k)
         if need_weights:
+            earlier = causal_mask(q.shape[-2], q.device) if self.causal else None
             scores = (q * self.key_dim**-0.5) @ k.transpose(-1, -2)
             scores = scores if bias is None else scores + bias
-            weights = masked_softmax(scores, mask)
-            attended = (weights if seen is mask else masked_softmax(scores, seen)).to(v.dtype) @ v
+            weights = masked_softmax(scores, _both(mask, earlier))
+            attended = (weights if seen is mask else masked_softmax(scores, _both(seen, earlier))).to(v.dtype) @ v
         else:
-            attended = fast_attention(q, k, v, seen, bias)
+            attended = fast_attention(q, k, v, seen, bias, causal=self.causal)
         output = self.output_projection(attended.transpose(1, 2).flatten(2))
         if seen is not None and self.bias:
             # (batch, queries or 1, 1): is there a key in any head? Without a bias 0 stays 0 by itself.
-            output = fill_masked(output, seen.any(-1).any(1).unsqueeze(-1), 0.0)
+            reachable = _both(seen, causal_mask(q.shape[-2], q.device)) if self.causal else seen
+            output = fill_masked(output, reachable.any(-1).any(1).unsqueeze(-1), 0.0)  # type: ignore[union-attr]
         return Attended(output.squeeze(1) if single else output, weights)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -132,32 +154,15 @@ class MultiHeadAttention(nn.Module):
         return kept if mask is None else mask & kept
 
     def extra_repr(self) -> str:
-        return f"num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}, dropout={self.dropout}"
+        kind = "causal, " if self.causal else ""
+        return (
+            f"{kind}num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}, "
+            f"dropout={self.dropout}"
+        )
 
 
-def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(key_dim) + bias) v by torch's fused kernels; a row with nothing to attend gives 0.
-
-    q: (batch, heads, queries, key_dim); k: (batch, heads, length, key_dim); v: (batch, heads, length, value_dim).
-    mask: bool, bias: finite numbers; both broadcast to (batch, heads, queries, length).
-    Returns (batch, heads, queries, value_dim).
-
-    The fused CPU kernel wants equally wide keys and values: the narrower are filled up with zeros, which changes
-    nothing and was measured 1.1 to 2.6 times as fast as the unfused path (forward and backward, 2 cores).
-
-    >>> fast_attention(torch.ones(1, 1, 2, 3), torch.ones(1, 1, 5, 3), torch.ones(1, 1, 5, 4), None).shape
-    torch.Size([1, 1, 2, 4])
-    """
-    key_dim, value_dim = q.shape[-1], v.shape[-1]
-    width = max(key_dim, value_dim)
-    if key_dim != value_dim:
-        q, k, v = (F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
-    alive, attn_mask = None, mask
-    if mask is not None:
-        # Kernels disagree on a row without keys. Such a row sees everything here, and its result is put to 0 below.
-        alive = mask.any(-1, keepdim=True)
-        attn_mask = mask | ~alive
-    if bias is not None:
-        attn_mask = bias.to(q.dtype) if attn_mask is None else fill_masked(bias.to(q.dtype), attn_mask, -torch.inf)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, scale=key_dim**-0.5)
-    return fill_masked(attended[..., :value_dim], alive, 0.0)
+def _both(mask: Tensor | None, earlier: Tensor | None) -> Tensor | None:
+    """What both masks let through; None lets everything through."""
+    if mask is None or earlier is None:
+        return earlier if mask is None else mask
+    return mask & earlier

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recattn.nn import HardRetrieval, Softmax, TopK
-from recattn.nn.retrieval import best_k
+from recattn.nn.weightings.hard import best_k
 
 
 def test_hard_retrieval_takes_the_best_real_event():

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from recattn.errors import ConfigError
 from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_choice, check_count
-from recattn.nn.dice import Dice
-from recattn.nn.dice_pairs import Unit, dice_scores
-from recattn.nn.mlp import Activation, make_activation
-from recattn.nn.pairs import PAIR_ELEMENTS, count_rows, score_pairs
+from recattn.nn.dense.dice import Dice
+from recattn.nn.dense.mlp import Activation, make_activation
+from recattn.nn.scorers.dice_pairs import Unit, dice_scores
+from recattn.nn.scorers.pairs import PAIR_ELEMENTS, count_rows, score_pairs
 
 
 class ActivationUnitScorer(nn.Module):
@@ -24,8 +24,8 @@ class ActivationUnitScorer(nn.Module):
     computed once for each query and key, which leaves a quarter of the product for the pairs. `reference` is
     the formula written down. Pairs are scored in blocks of at most ``pairs.PAIR_ELEMENTS`` numbers, except while Dice
     learns: its statistics are those of all real pairs of the batch. One hidden layer of Dice, the paper's unit, then
-    touches the real pairs alone (`recattn.nn.dice_pairs`): training is several times faster, and does without a second
-    derivative.
+    touches the real pairs alone (`recattn.nn.scorers.dice_pairs`): training is several times faster, and does without a
+    second derivative.
 
     query_dim, key_dim: equal. hidden_dims: widths of the hidden layers, at least one.
     activation: ``"dice"`` (the paper), ``"prelu"`` (one slope a layer), ``"sigmoid"`` (authors' code) or ``"relu"``.

@@ -4,8 +4,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from recattn.nn import MultiHeadAttention
-from recattn.nn.multihead import fast_attention
-from recattn.nn.weightings import masked_softmax
+from recattn.nn.attention.multihead import fast_attention
+from recattn.nn.weightings.softmax import masked_softmax
 
 
 def torch_twin(ours, kdim, vdim):

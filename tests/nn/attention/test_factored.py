@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recattn.nn import factored_readout, masked_softmax
-from recattn.nn.factored import SPAN
+from recattn.nn.attention.factored import SPAN
 
 BATCH, HEADS, POSITIONS, CANDIDATES, LENGTH = 3, 2, 5, 11, 7
 EXACT = {"atol": 1e-12, "rtol": 1e-10}

@@ -3,6 +3,9 @@
 from torch import Tensor, nn
 
 from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
+from recattn.nn.attention.fused import fast_attention
+from recattn.nn.scorers.products import ProductScorer
+from recattn.nn.weightings.softmax import Softmax
 
 
 class AttentionPooling(nn.Module):
@@ -12,6 +15,8 @@ class AttentionPooling(nn.Module):
     weighting: a module from (scores, mask) to weights; its ``kind`` is the layer's ``weights_kind``.
 
     Nothing to attend: output and weights exactly 0, gradients finite. `score` and `retrieve` are forward's two steps.
+    Where the scorer is a product (DotScorer, ScaledDotScorer, BilinearScorer), the weighting a softmax and the weights
+    are not asked for, forward runs on ``scaled_dot_product_attention`` and never holds queries x length numbers.
 
     >>> import torch
     >>> from recattn.nn import DotScorer, Softmax
@@ -51,10 +56,32 @@ class AttentionPooling(nn.Module):
         Raises ConfigError for a mask that is not boolean or has another length than the keys.
         """
         single = query.dim() == keys.dim() - 1
-        scores = self.score(query.unsqueeze(-2) if single else query, keys, mask)
+        query = query.unsqueeze(-2) if single else query
         values = keys if values is None else values
-        output, weights = self.retrieve(scores, values, mask, bias=bias, need_weights=need_weights)
-        return Attended(output.squeeze(-2) if single else output, weights)
+        if not need_weights and isinstance(self.scorer, ProductScorer) and isinstance(self.weighting, Softmax):
+            output = self._fused(self.scorer, self.weighting.temperature, query, keys, values, mask, bias)
+            attended = Attended(output, None)
+        else:
+            scores = self.score(query, keys, mask)
+            attended = self.retrieve(scores, values, mask, bias=bias, need_weights=need_weights)
+        return Attended(attended.output.squeeze(-2), attended.weights) if single else attended
+
+    @staticmethod
+    def _fused(
+        scorer: ProductScorer,
+        temperature: float,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """Forward's output by the fused kernels, with one head."""
+        mask = full_mask(mask, keys)
+        q, k, v = (x.unsqueeze(1) for x in (scorer.ask(query), keys, values))
+        mask, bias = (None if x is None else x.unsqueeze(-3) for x in (mask, bias))
+        bias = bias if bias is None or temperature == 1 else bias / temperature
+        return fast_attention(q, k, v, mask, bias, scale=1 / temperature).squeeze(1)
 
     def score(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
         """How well does each thing match? The first step of forward.

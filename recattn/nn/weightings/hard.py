@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recattn.nn.attended import WeightsKind, at_least_float32, fill_masked
 from recattn.nn.checks import check_count, check_positive
-from recattn.nn.weightings import masked_softmax
+from recattn.nn.weightings.softmax import masked_softmax
 
 
 def best_k(scores: Tensor, mask: Tensor | None, k: int) -> Tensor:

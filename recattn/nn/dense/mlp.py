@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from recattn.nn.checks import check_choice, check_count
-from recattn.nn.dice import Dice
+from recattn.nn.dense.dice import Dice
 
 Activation = Literal["dice", "prelu", "sigmoid", "relu"]
 

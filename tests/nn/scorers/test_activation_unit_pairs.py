@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from recattn.nn import ActivationUnitScorer, pair_blocks
+from recattn.nn import ActivationUnitScorer
+from recattn.nn.scorers import pair_blocks
 
 HEADS, QUERIES, LENGTH, DIM = 3, 7, 13, 11
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from recattn.nn.pair_blocks import Scratch, real_pairs
+from recattn.nn.scorers.pair_blocks import Scratch, real_pairs
 
 
 class DiceScores(Function):

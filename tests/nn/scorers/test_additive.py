@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recattn.nn import ActivationUnitScorer, AdditiveScorer, activation_unit, additive
+from recattn.nn import ActivationUnitScorer, AdditiveScorer
+from recattn.nn.scorers import activation_unit, additive
 
 
 class LargestTensor(TorchDispatchMode):

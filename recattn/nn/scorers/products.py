@@ -2,12 +2,25 @@
 
 A scorer maps query (..., queries, query_dim) and keys (..., length, key_dim) to scores (..., queries, length); the
 leading axes broadcast. ``mask`` is there for one signature: these scores do not depend on it.
+
+Each is ``scorer.ask(query) @ keys^T``: with the query's part done once, torch's fused attention can do the rest.
 """
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from recattn.nn.checks import check_count
+
+
+@runtime_checkable
+class ProductScorer(Protocol):
+    """A scorer whose scores are ``ask(query) @ keys^T``."""
+
+    def ask(self, query: Tensor) -> Tensor: ...
+
+    def __call__(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor: ...
 
 
 class DotScorer(nn.Module):
@@ -19,7 +32,11 @@ class DotScorer(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Query (..., queries, dim) and keys (..., length, dim) to scores (..., queries, length)."""
-        return query @ keys.transpose(-1, -2)
+        return self.ask(query) @ keys.transpose(-1, -2)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """What is multiplied with the keys, (..., queries, dim): the query itself."""
+        return query
 
 
 class ScaledDotScorer(nn.Module):
@@ -31,8 +48,12 @@ class ScaledDotScorer(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Query (..., queries, dim) and keys (..., length, dim) to scores (..., queries, length)."""
+        return self.ask(query) @ keys.transpose(-1, -2)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """What is multiplied with the keys, (..., queries, dim): the query / sqrt(dim)."""
         scale: float = query.shape[-1] ** -0.5
-        return (query * scale) @ keys.transpose(-1, -2)
+        return query * scale
 
 
 class BilinearScorer(nn.Module):
@@ -62,8 +83,12 @@ class BilinearScorer(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Query (..., queries, query_dim) and keys (..., length, key_dim) to scores (..., queries, length)."""
+        return self.ask(query) @ keys.transpose(-1, -2)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """What is multiplied with the keys, (..., queries, key_dim): the query in the keys' space, W^T q."""
         asked: Tensor = query @ self.weight
-        return asked @ keys.transpose(-1, -2)
+        return asked
 
     def extra_repr(self) -> str:
         return f"query_dim={self.query_dim}, key_dim={self.key_dim}"

@@ -1,0 +1,1 @@
+"""The layers: (query, keys, values, mask) -> Attended(output, weights)."""

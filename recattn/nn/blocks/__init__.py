@@ -1,0 +1,1 @@
+"""Whole stacks: encoders and decoders made of attention, feed-forward networks and residual paths."""

@@ -1,0 +1,1 @@
+"""Token by token: activations and small networks that know no other token."""

@@ -1,0 +1,1 @@
+"""When did it happen? Biases of the scores, rotations and embeddings from order and time."""

@@ -1,0 +1,1 @@
+"""Recurrent reading of a history: attention inside and on top of a GRU."""

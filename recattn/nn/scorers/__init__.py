@@ -1,0 +1,1 @@
+"""How well does each thing match the query? (query, keys, mask) -> scores."""

@@ -1,0 +1,1 @@
+"""What is retrieved of what matched? (scores, mask) -> weights."""
