@@ -16,7 +16,11 @@ from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_m
 from recattn.nn.attention.factored import factored_readout
 from recattn.nn.attention.multihead import MultiHeadAttention
 from recattn.nn.attention.pooling import AttentionPooling
+from recattn.nn.blocks.decoder import Decoded, Decoder
+from recattn.nn.blocks.encoder import Encoded, Encoder
+from recattn.nn.blocks.residual import Residual
 from recattn.nn.dense.dice import Dice
+from recattn.nn.dense.feed_forward import FeedForward
 from recattn.nn.dense.mlp import MLP
 from recattn.nn.losses import binary_loss, sampled_softmax_loss
 from recattn.nn.positions.recency import RecencyBias, event_ages
@@ -36,12 +40,18 @@ __all__ = [
     "Attended",
     "AttentionPooling",
     "BilinearScorer",
+    "Decoded",
+    "Decoder",
     "Dice",
     "DotScorer",
+    "Encoded",
+    "Encoder",
+    "FeedForward",
     "HardRetrieval",
     "Identity",
     "MultiHeadAttention",
     "RecencyBias",
+    "Residual",
     "RotaryPosition",
     "ScaledDotScorer",
     "Scorer",

@@ -155,9 +155,21 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
     ],
 }
 OTHERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
+    rnn.Decoder: lambda: rnn.Decoder(
+        22,
+        self_attention=rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True),
+        cross_attention=rnn.MultiHeadAttention(22, 13, num_heads=2),
+        num_layers=2,
+        norm="post",
+    ),
     rnn.Dice: lambda: rnn.Dice(3),
+    rnn.Encoder: lambda: rnn.Encoder(
+        22, attention=rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True), num_layers=2, gated=True
+    ),
+    rnn.FeedForward: lambda: rnn.FeedForward(3, activation="swiglu", dropout=0.2),
     rnn.MLP: lambda: rnn.MLP(3, (7, 5), 2, activation="dice"),
     rnn.RecencyBias: lambda: rnn.RecencyBias(num_heads=3),
+    rnn.Residual: lambda: rnn.Residual(3, norm="post", gated=True),
     rnn.RotaryPosition: lambda: rnn.RotaryPosition(4, unit=3600.0),
     rnn.TimeBias: lambda: rnn.TimeBias(num_heads=3),
 }
