@@ -66,12 +66,12 @@ def train(
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
-    loss: Literal["softmax", "bce"] = "softmax",
+    loss: Literal["softmax", "bce", "gbce", "bpr-max"] = "softmax",
     num_negatives: int | None = None,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
     batch_size: int = 8,
-    positions: int = 48,
+    positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
     seed: int = 0,
@@ -99,12 +99,12 @@ def train(
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings in the history
         use_profile: let the model read the user's profile, where the data has one
-        loss: softmax over the candidates, or bce, each candidate a yes or no
+        loss: softmax over the candidates, or bce, each candidate a yes or no; next-item models also gbce and bpr-max
         num_negatives: candidates that are sampled for each batch (default: the whole catalogue)
         learning_rate: of Adam
         weight_decay: of Adam
         batch_size: histories in a batch
-        positions: targets in a history of a batch
+        positions: targets in a history of a batch (default: 48; for a next-item model half of what it reads)
         max_epochs: epochs at most
         patience: epochs in a row without a better NDCG@10 on the validation part after which training stops
         seed: of weights, order and dropout
@@ -117,7 +117,7 @@ def train(
     from recattn.evaluation import evaluate, hardware, peak_rss_mb, versions
     from recattn.models import Ranker, build
     from recattn.serving import Artefact, check_place, save_artefact
-    from recattn.training import RankingTask, data_arguments, fit
+    from recattn.training import data_arguments, fit, task_for
 
     folder = Path(output).resolve()
     check_place(folder, overwrite=overwrite)
@@ -156,7 +156,7 @@ def train(
     if not isinstance(ranker, Ranker):
         raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
     counts = torch.bincount(torch.from_numpy(divided.train.items).long(), minlength=ranker.num_items + 1)
-    task = RankingTask(
+    task = task_for(
         ranker,
         loss=loss,
         num_negatives=num_negatives,

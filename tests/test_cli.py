@@ -76,6 +76,22 @@ def test_the_same_seed_gives_the_same_weights(columns, run, tmp_path):
     assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("model", ["NARM", "SASRec", "SlateDecoder"])
+def test_next_item_models_go_through_every_command(columns, tmp_path, model, capsys):
+    folder = str(tmp_path / "run")
+    named = ["--model", f"recattn.models.{model}", *TRAIN, "--model.dropout", "0", "--max-epochs", "15"]
+    assert main(["train", "--output", folder, *columns, *named]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", folder, "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["model"].endswith(model)
+    assert result["metrics"]["hr@5"]["mean"] > 0.9
+    assert main(["recommend", folder, "--user", "u0", "--k", "1", "--json"]) == 0
+    (first,) = json.loads(capsys.readouterr().out)["items"]
+    assert first["item"] == 100 + 9
+    assert first["because"]
+
+
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):
     config = tmp_path / "din.yaml"
     config.write_text(

@@ -1,8 +1,24 @@
 """MODELS: ids -> scores. Plain modules that know no file, loss, optimiser, device or trainer."""
 
 from recattn.models.din import DIN
+from recattn.models.narm import NARM
+from recattn.models.next_item import NextItemModel
 from recattn.models.ranker import Ranker
+from recattn.models.sasrec import SASRec
+from recattn.models.slate_decoder import Slate, SlateDecoder
 from recattn.models.specification import Specification, build, describe
 from recattn.models.target_attention import TargetAttention
 
-__all__ = ["DIN", "Ranker", "Specification", "TargetAttention", "build", "describe"]
+__all__ = [
+    "DIN",
+    "NARM",
+    "NextItemModel",
+    "Ranker",
+    "SASRec",
+    "Slate",
+    "SlateDecoder",
+    "Specification",
+    "TargetAttention",
+    "build",
+    "describe",
+]

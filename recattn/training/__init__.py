@@ -2,7 +2,10 @@
 
 from recattn.training.data import SequenceData
 from recattn.training.fit import Fitted, fit
+from recattn.training.next_item_task import NextItemTask
 from recattn.training.ranking_task import RankingTask
 from recattn.training.sizing import data_arguments
+from recattn.training.slate_task import SlateTask
+from recattn.training.tasks import task_for
 
-__all__ = ["Fitted", "RankingTask", "SequenceData", "data_arguments", "fit"]
+__all__ = ["Fitted", "NextItemTask", "RankingTask", "SequenceData", "SlateTask", "data_arguments", "fit", "task_for"]

@@ -19,12 +19,13 @@ from torch import Tensor
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
-from recattn.models import Ranker, describe
+from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
 from recattn.training.data import SequenceData
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
+from recattn.training.tasks import task_for
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def fit(
     folder: str | Path,
     task: RankingTask | None = None,
     batch_size: int = 8,
-    positions: int = 48,
+    positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
     seed: int = 0,
@@ -100,8 +101,10 @@ def fit(
     The model is changed in place. A TransitionHead gets its counts from the training part first.
 
     folder: where checkpoints are kept while training runs (``last.ckpt`` after each epoch, and the best one).
-    task: loss and optimiser; by default ``RankingTask(model)``. It must hold this model.
-    batch_size, positions: sequences a batch and targets a sequence, see SequenceLoader.
+    task: loss and optimiser; by default ``task_for(model)``. It must hold this model.
+    batch_size, positions: sequences a batch and targets a sequence, see SequenceLoader. By default 48 targets. A
+        NextItemModel reads a sequence in one pass, so the targets and what only precedes them, at least one event,
+        share its max_length; by default half of it are targets.
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row without a better NDCG@10.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
@@ -110,7 +113,11 @@ def fit(
     checkpoint is kept.
     """
     folder = Path(folder)
-    task = RankingTask(model) if task is None else task
+    task = task_for(model) if task is None else task
+    context = model.max_length
+    next_item = isinstance(model, NextItemModel)
+    if positions is None:
+        positions = context // 2 if next_item else 48
     if task.model is not model:
         raise ConfigError("task holds another model than the one to be trained")
     for name, value in (
@@ -120,11 +127,14 @@ def fit(
         ("patience", patience),
     ):
         check_count(name, value)
+    if next_item:
+        positions = min(positions, context - 1)
+        context -= positions
     data = SequenceData(
         split,
         batch_size=batch_size,
         positions=positions,
-        context=model.max_length,
+        context=context,
         time_aware=model.time_aware,
         seed=seed,
     )

@@ -1,7 +1,7 @@
 """What training adds to a ranker: loss, optimiser, schedule and the metrics of each epoch."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +13,7 @@ from recattn.errors import ConfigError
 from recattn.evaluation import hit_rate, ndcg, target_ranks
 from recattn.models import Ranker
 from recattn.nn import binary_loss, sampled_softmax_loss
-from recattn.nn.checks import check_count, check_positive
-
-Loss = Literal["softmax", "bce"]
+from recattn.nn.checks import check_choice, check_count, check_positive
 
 
 class RankingTask(pl.LightningModule):
@@ -37,11 +35,14 @@ class RankingTask(pl.LightningModule):
     Raises ConfigError for values outside of these (warmup_steps is at least 1).
     """
 
+    losses: ClassVar[tuple[str, ...]] = ("softmax", "bce")
+    chances: Tensor
+
     def __init__(
         self,
         model: Ranker,
         *,
-        loss: Loss = "softmax",
+        loss: str = "softmax",
         num_negatives: int | None = None,
         item_counts: Tensor | None = None,
         learning_rate: float = 3e-3,
@@ -49,8 +50,7 @@ class RankingTask(pl.LightningModule):
         warmup_steps: int = 50,
     ) -> None:
         super().__init__()
-        if loss not in ("softmax", "bce"):
-            raise ConfigError(f"loss must be 'softmax' or 'bce', got {loss!r}")
+        check_choice("loss", loss, self.losses)
         if num_negatives is not None and num_negatives < 1:
             raise ConfigError(
                 f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}"
@@ -70,8 +70,6 @@ class RankingTask(pl.LightningModule):
         chances[0] = 0.0
         self.register_buffer("chances", chances / chances.sum(), persistent=False)
         self._ranks: list[Tensor] = []
-
-    chances: Tensor
 
     @property
     def settings(self) -> dict[str, Any]:

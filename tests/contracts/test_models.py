@@ -22,7 +22,16 @@ import recattn.models as rmodels
 from recattn.batch import History, RankingBatch
 from recattn.models import Ranker, build, describe, ranker
 from recattn.models.transitions import TransitionHead
-from recattn.nn import AdditiveScorer, BilinearScorer, HardRetrieval, Identity, Softmax, TopK
+from recattn.nn import (
+    AdditiveScorer,
+    BilinearScorer,
+    HardRetrieval,
+    Identity,
+    MultiHeadAttention,
+    RotaryPosition,
+    Softmax,
+    TopK,
+)
 
 BATCH, CANDIDATES, LENGTH, NUM_ITEMS, POSITIONS, EXTRA = 5, 11, 7, 23, 3, 4
 LENGTHS = (7, 2, 0, 4, 1)
@@ -48,7 +57,35 @@ def din(**more: object) -> Callable[[], Ranker]:
     return lambda: rmodels.DIN(NUM_ITEMS, dim=DIM, **more)
 
 
+def slate_decoder(**more: object) -> Callable[[], Ranker]:
+    return lambda: rmodels.SlateDecoder(NUM_ITEMS, dim=12, hidden_dim=13, **more)
+
+
 MODELS: dict[str, list[Case]] = {
+    "NARM": [
+        Case("defaults", lambda: rmodels.NARM(NUM_ITEMS, dim=DIM)),
+        Case("short-reader", lambda: rmodels.NARM(NUM_ITEMS, dim=DIM, hidden_dim=9, max_length=3)),
+    ],
+    "SASRec": [
+        Case("defaults", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM)),
+        Case("ligr", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, feed_forward="swiglu", gated=True, max_length=3)),
+        Case(
+            "rotary",
+            lambda: rmodels.SASRec(
+                NUM_ITEMS,
+                dim=DIM,
+                attention_layer=MultiHeadAttention(
+                    DIM, DIM, num_heads=2, key_dim=6, causal=True, rotary=RotaryPosition(6)
+                ),
+                learned_positions=False,
+                norm="post",
+            ),
+        ),
+    ],
+    "SlateDecoder": [
+        Case("defaults", slate_decoder()),
+        Case("short-reader", slate_decoder(num_layers=2, norm="post", gated=True, max_length=3)),
+    ],
     "TargetAttention": [
         Case("defaults", target_attention()),
         Case("plain", target_attention(recency=False, use_times=False, transitions=0, separate_tables=False)),

@@ -13,8 +13,8 @@ from recattn.data.transitions import count_transitions
 from recattn.data.windows import SequenceLoader
 from recattn.errors import ConfigError
 from recattn.evaluation import evaluate
-from recattn.models import DIN, TargetAttention
-from recattn.training import RankingTask, fit
+from recattn.models import DIN, NARM, SASRec, TargetAttention, next_item
+from recattn.training import NextItemTask, RankingTask, fit
 
 
 def small(split, **more):
@@ -333,3 +333,29 @@ def test_ratings_and_profiles_are_trained_with(cycle, tmp_path):
     train(rich, tmp_path, model=model, max_epochs=1)
     assert model.event_bias.rating.weight.abs().min() > 0
     assert model.profile_bias.abs().min() > 0
+
+
+def test_next_item_models_read_each_sequence_in_one_pass(cycle, tmp_path, monkeypatch):
+    """Longer sequences would be cut into a window for each of their targets: right, but many times the work."""
+    torch.manual_seed(0)
+    model = SASRec(37, dim=8, max_length=4)
+    widths, states = [], model.states
+    monkeypatch.setattr(model, "states", lambda history: widths.append(history.items.shape[1]) or states(history))
+    monkeypatch.setattr(next_item, "window", None)
+    fit(model, cycle, folder=tmp_path, max_epochs=1, progress=False)
+    assert max(widths) == 4
+
+
+@pytest.mark.parametrize("positions", [None, 1, 3, 100])
+def test_next_item_models_of_few_events_train_as_well(cycle, tmp_path, positions):
+    model = NARM(37, dim=12, max_length=2, dropout=0.0, state_dropout=0.0)
+    task = NextItemTask(model, learning_rate=0.05, warmup_steps=5)
+    fitted = fit(model, cycle, folder=tmp_path, task=task, positions=positions, max_epochs=8, progress=False)
+    assert fitted.ndcg > 0.9
+
+
+@pytest.mark.parametrize("max_length", [None, 5])
+def test_positions_below_one_are_refused(cycle, tmp_path, max_length):
+    model = small(cycle) if max_length is None else SASRec(37, dim=8, max_length=max_length)
+    with pytest.raises(ConfigError, match="positions must be an integer >= 1, got 0"):
+        fit(model, cycle, folder=tmp_path, positions=0)

@@ -215,7 +215,7 @@ def test_the_schedule_warms_up_and_falls_to_zero(cycle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "hinge"}, "loss must be 'softmax' or 'bce', got 'hinge'"),
+        ({"loss": "hinge"}, "loss must be one of softmax, bce, got 'hinge'"),
         ({"num_negatives": 0}, "num_negatives must be an integer >= 1"),
         ({"learning_rate": 0.0}, "learning_rate must be .*> 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be .*> 0, got nan"),

@@ -175,7 +175,9 @@ class Decoder(nn.Module):
         """Decode.
 
         inputs: (batch, queries, dim), the target. source: (batch, length, source width).
-        mask: bool (batch, queries), source_mask: bool (batch, length), True for real; None: all real.
+        mask: bool (batch, queries), True for real, or (batch or 1, queries, queries) where each position sees its own
+            part of the target (nothing is padding then). source_mask: bool (batch, length), or (batch, queries, length)
+            where each position sees its own part of the source. None: all real.
         bias: broadcasts to (batch, heads, queries, length) of the cross-attention, one for all blocks or one for each.
         A source without anything real adds nothing; the target then knows itself alone.
         Raises ConfigError for another number of biases than blocks, and for what the attention layers refuse.
@@ -187,5 +189,5 @@ class Decoder(nn.Module):
                 on_itself.append(found[0])
                 to_source.append(found[1])
         x = x if self.last_norm is None else self.last_norm(x)
-        kept = None if mask is None else mask.unsqueeze(-1)
+        kept = None if mask is None or mask.dim() == 3 else mask.unsqueeze(-1)
         return Decoded(fill_masked(x, kept, 0.0), tuple(on_itself), tuple(to_source))

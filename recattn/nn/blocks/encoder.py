@@ -150,12 +150,13 @@ class Encoder(nn.Module):
     ) -> Encoded:
         """Encode.
 
-        inputs: (batch, length, dim). mask: bool (batch, length), True for real; None: all real.
+        inputs: (batch, length, dim). mask: bool (batch, length), True for real, or (batch or 1, length, length) where
+            each position sees its own part (nothing is padding then); None: all real.
         bias: broadcasts to (batch, heads, length, length), for all blocks alike, or one such tensor for each block.
         Raises ConfigError for another number of biases than blocks, and for what the attention refuses.
         """
         biases = block_biases(bias, self.num_layers)
-        kept = None if mask is None else mask.unsqueeze(-1)
+        kept = None if mask is None or mask.dim() == 3 else mask.unsqueeze(-1)
         x, weights = inputs, []
         for block, added in zip(self.blocks, biases, strict=True):
             x, found = block(x, mask, added, need_weights=need_weights)

@@ -1,0 +1,174 @@
+"""What every next-item model offers: one state for each moment of a history, compared with every item."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recattn.batch import History, RankingBatch
+from recattn.models.ranker import Ranker
+
+LEFT_OUT_EVENTS = 2**16
+"""`NextItemModel.contributions` reads histories with one event left out in pieces of at most this many events."""
+
+
+class NextItemModel(Ranker):
+    """A model that reads the history once, whatever the candidates: logit(t, c) = state_t · embedding_c.
+
+    The history asks and the catalogue answers. Such a model ranks the whole catalogue by one product, so it also works
+    as a retriever. It is a `Ranker` like the others: the same tasks train it, the same protocol measures it.
+
+    A model defines `states`, `item_embeddings` and `weights`. States must be causal: the state after event i depends on
+    the events 0..i and not on what follows. Nothing visible: state 0, all logits 0.
+    """
+
+    @abstractmethod
+    def states(self, history: History) -> Tensor:
+        """What is known after each event, (batch, length, dim); at padding some finite numbers without meaning."""
+
+    @abstractmethod
+    def item_embeddings(self) -> Tensor:
+        """The items' vectors, (num_items + 1, dim); row 0, padding, has no meaning and gets no gradient."""
+
+    @abstractmethod
+    def weights(self, history: History) -> list[Tensor]:
+        """The attention behind `states`, layer by layer: (batch, [heads,] length, length), 0 at padding."""
+
+    def forward(self, batch: RankingBatch) -> Tensor:
+        """Logits (batch, candidates)."""
+        visible = self._visible(batch)
+        if batch.visible is None:
+            states = self._states_at(batch.history.last(self.max_length), visible[:, :1].clamp(max=self.max_length))
+        else:
+            states = self._states_at(batch.history, visible)
+        return (states * self._vectors(batch.candidates)).sum(-1)
+
+    def at_positions(
+        self,
+        history: History,
+        positions: Tensor,
+        candidates: Tensor,
+        request_time: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """See `Ranker.at_positions`: one pass over the history and one product with the candidates."""
+        return self._states_at(history, positions) @ self._vectors(candidates).mT
+
+    def attention(self, batch: RankingBatch) -> list[Tensor]:
+        """The weights behind each candidate's logit, layer by layer: (batch, [heads,] candidates, length)."""
+        visible, length = self._visible(batch), batch.history.items.shape[1]
+        windows, starts = window(batch.history, visible, self.max_length)
+        rows, last = torch.arange(len(windows.items), device=visible.device), (windows.lengths - 1).clamp(min=0)
+        layers = []
+        for found in self.weights(windows):
+            asked = found[rows, ..., last, :] * (windows.lengths > 0).view(-1, *[1] * (found.dim() - 2))
+            asked = asked.unflatten(0, visible.shape).movedim(1, -2)  # (batch, [heads,] candidates, width)
+            columns = starts[..., None] + torch.arange(asked.shape[-1], device=visible.device)
+            columns = columns.view(len(asked), *[1] * (asked.dim() - 3), *columns.shape[1:]).expand_as(asked)
+            wide = asked.new_zeros(*asked.shape[:-1], length + asked.shape[-1])
+            layers.append(wide.scatter(-1, columns, asked)[..., :length])
+        return layers
+
+    def contributions(self, batch: RankingBatch) -> Tensor:
+        """What each logit loses where an event is left out, (batch, candidates, length): logit - logit without it.
+
+        Exact for one event at a time. As events work together the differences do not add up to the logit.
+        """
+        visible, length = self._visible(batch), batch.history.items.shape[1]
+        if batch.visible is None:  # all candidates share one window
+            visible = visible[:, :1]
+        windows, starts = window(batch.history, visible, self.max_length)
+        width = windows.items.shape[1]
+        vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
+        logits = (vectors * self._last_states(windows)[:, None]).sum(-1)
+        lost = []
+        for events in torch.arange(width, device=visible.device).split(
+            max(1, LEFT_OUT_EVENTS // windows.items.numel())
+        ):
+            states = self._last_states(leave_out(windows, events)).unflatten(0, (len(events), -1))
+            lost.append(logits - (vectors * states[:, :, None]).sum(-1))  # (events, windows, candidates of a window)
+        brought = torch.cat(lost).movedim(0, -1) * windows.mask[:, None]
+        brought = brought.reshape(*batch.candidates.shape, width)
+        columns = (starts[..., None] + torch.arange(width, device=visible.device)).expand_as(brought)
+        everywhere: Tensor = brought.new_zeros(*brought.shape[:-1], length + width).scatter(-1, columns, brought)
+        return everywhere[..., :length]
+
+    def _vectors(self, candidates: Tensor) -> Tensor:
+        """The candidates' embeddings, (..., dim), 0 for padding."""
+        vectors: Tensor = F.embedding(candidates, self.item_embeddings(), padding_idx=0)
+        return vectors
+
+    def _visible(self, batch: RankingBatch) -> Tensor:
+        """How many events each candidate sees, (batch, candidates)."""
+        if batch.visible is not None:
+            return batch.visible
+        return batch.history.lengths[:, None].expand_as(batch.candidates)
+
+    def _states_at(self, history: History, positions: Tensor) -> Tensor:
+        """The state before the event at each position (batch, positions): (batch, positions, dim), 0 at position 0."""
+        if history.items.shape[1] > self.max_length:
+            windows, _ = window(history, positions, self.max_length)
+            states = self._last_states(windows)
+            return states.view(*positions.shape, -1)
+        states = self.states(history)
+        index = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
+        found: Tensor = states.gather(1, index) * (positions > 0)[..., None]
+        return found
+
+    def _last_states(self, history: History) -> Tensor:
+        """The state after each whole history, (batch, dim), 0 where there is none."""
+        states = self.states(history)
+        index = (history.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
+        found: Tensor = states.gather(1, index).squeeze(1) * (history.lengths > 0)[:, None]
+        return found
+
+
+def window(history: History, positions: Tensor, width: int) -> tuple[History, Tensor]:
+    """The last ``width`` events before each position, as a history of its own.
+
+    positions: (batch, positions), at position p the first p events are visible.
+    Returns a History of batch x positions rows, and where each begins in its history, (batch, positions).
+
+    >>> history = History(torch.tensor([[5, 7, 9]]), torch.tensor([3]))
+    >>> windows, starts = window(history, torch.tensor([[1, 3]]), 2)
+    >>> windows.items.tolist(), windows.lengths.tolist(), starts.tolist()
+    ([[5, 0], [7, 9]], [1, 2], [[0, 1]])
+    """
+    width = min(width, history.items.shape[1])
+    starts = (positions - width).clamp(min=0)
+    lengths = (positions - starts).flatten()
+    steps = torch.arange(width, device=positions.device)
+    real = steps < lengths[:, None]
+    index = torch.where(real, starts.flatten()[:, None] + steps, 0)
+    rows = torch.arange(len(positions), device=positions.device).repeat_interleave(positions.shape[1])[:, None]
+
+    def cut(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows, index] * real
+
+    profile = None if history.profile is None else history.profile[rows[:, 0]]
+    items: Tensor = history.items[rows, index] * real
+    return History(items, lengths, cut(history.times), cut(history.ratings), profile), starts
+
+
+def leave_out(history: History, events: Tensor) -> History:
+    """Every history without the event at one place, for each of several places.
+
+    events: (events,) places from 0. A history too short to have it loses nothing.
+    Returns a History of events x batch rows.
+
+    >>> leave_out(History(torch.tensor([[5, 7, 9]]), torch.tensor([3])), torch.tensor([0, 1])).items.tolist()
+    [[7, 9, 0], [5, 9, 0]]
+    """
+    steps = torch.arange(history.items.shape[1], device=events.device)
+    index = steps + (steps >= events[:, None])
+
+    def without(values: Tensor) -> Tensor:
+        return F.pad(values, (0, 1))[:, index].transpose(0, 1).flatten(0, 1)
+
+    return History(
+        without(history.items),
+        (history.lengths - (history.lengths > events[:, None]).long()).flatten(),
+        None if history.times is None else without(history.times),
+        None if history.ratings is None else without(history.ratings),
+        None if history.profile is None else history.profile.repeat(len(events), 1),
+    )

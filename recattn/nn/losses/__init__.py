@@ -1,0 +1,1 @@
+"""What a model is to make small: logits, or states and embeddings, to a scalar."""

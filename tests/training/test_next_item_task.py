@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recattn.batch import History, SequenceBatch
+from recattn.errors import ConfigError
+from recattn.models import NARM, SASRec, SlateDecoder, TargetAttention
+from recattn.training import NextItemTask, RankingTask, SlateTask, fit, task_for
+
+HISTORY = History(torch.tensor([[3, 5, 7, 3, 9], [4, 6, 4, 0, 0]]), torch.tensor([5, 3]))
+BATCH = SequenceBatch(
+    HISTORY, torch.tensor([[1, 4, 3], [2, 0, 0]]), torch.tensor([[True, True, True], [True, False, False]])
+)
+TARGETS = [(0, 1, 5, {3}), (0, 4, 9, {3, 5, 7}), (0, 3, 3, {5, 7}), (1, 2, 4, {6})]
+"""Row, position, target, and what is no candidate: all that the user has but the target."""
+
+
+def model():
+    torch.manual_seed(1)
+    return SASRec(11, dim=8, max_length=5).double().eval()
+
+
+def loss_of(task, seed=0):
+    torch.manual_seed(seed)
+    return task._sequence_loss(BATCH)
+
+
+def test_the_full_softmax_is_the_formula_target_by_target():
+    sasrec, losses = model(), []
+    states, table = sasrec.states(HISTORY), sasrec.item_embeddings()
+    for row, position, target, had in TARGETS:
+        logits = table @ states[row, position - 1] / 0.5
+        left = [item for item in range(1, 12) if item not in had]
+        losses.append(logits[left].logsumexp(0) - logits[target])
+    torch.testing.assert_close(loss_of(NextItemTask(sasrec, temperature=0.5)), torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce", "gbce", "bpr-max"])
+def test_sampled_losses_never_count_seen_items_or_the_target_as_negatives(loss):
+    """The formula, target by target, over the negatives of the shared sample that are left."""
+    counts = torch.zeros(12)
+    counts[[3, 4, 5, 6, 7, 9]] = 1.0  # only what the users have: most of the sample is no negative of somebody
+    chances = counts**0.75 / (counts**0.75).sum()
+    sasrec, losses, size = model(), [], 10
+    states, table = sasrec.states(HISTORY), sasrec.item_embeddings()
+    got = loss_of(NextItemTask(sasrec, loss=loss, num_negatives=size, item_counts=counts))
+    torch.manual_seed(0)
+    sample = torch.multinomial(chances, size, replacement=True)
+    for row, position, target, had in TARGETS:
+        state = states[row, position - 1]
+        kept = sample[torch.tensor([int(item) not in had | {target} for item in sample])]
+        p, n = state @ table[target], table[kept] @ state
+        if loss == "softmax":
+            corrected = n - (chances[kept] * size).log()
+            losses.append(torch.cat([p[None], corrected]).logsumexp(0) - p)
+        elif loss == "bce":
+            losses.append(F.softplus(-p) + F.softplus(n).sum() / max(1, len(n)))
+        elif loss == "gbce":
+            beta = 1 - 0.75 * (1 - len(n) / 10)
+            losses.append((beta * F.softplus(-p) + F.softplus(n).sum()) / (len(n) + 1))
+        else:
+            losses.append(-(n.softmax(0) * torch.sigmoid(p - n)).sum().log())
+    assert len(kept) < size
+    torch.testing.assert_close(got, torch.stack(losses).mean(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {},
+        {"num_negatives": 19},
+        {"loss": "bce", "num_negatives": 19},
+        {"loss": "gbce", "num_negatives": 19},
+        {"loss": "bpr-max", "num_negatives": 19},
+    ],
+    ids=["softmax", "sampled", "bce", "gbce", "bpr-max"],
+)
+def test_the_successor_is_learned(cycle, tmp_path, task):
+    torch.manual_seed(0)
+    sasrec = SASRec(37, dim=16, num_layers=1, max_length=10, dropout=0.0)
+    task = NextItemTask(sasrec, learning_rate=0.03, warmup_steps=5, **task)
+    assert fit(sasrec, cycle, folder=tmp_path, task=task, max_epochs=25, progress=False).ndcg > 0.9
+
+
+def test_padding_positions_and_the_padding_row_get_no_gradient():
+    sasrec = model()
+    loss_of(NextItemTask(sasrec)).backward()
+    assert (sasrec.item_table.weight.grad[0] == 0).all()
+    assert all(p.grad.isfinite().all() for p in sasrec.parameters() if p.grad is not None)
+
+
+def test_each_model_has_its_task():
+    assert type(task_for(SlateDecoder(11, dim=8))) is SlateTask
+    assert type(task_for(NARM(11, dim=8), loss="gbce", num_negatives=3)) is NextItemTask
+    assert type(task_for(TargetAttention(11, dim=8))) is RankingTask
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "hinge"}, "loss must be one of softmax, bce, gbce, bpr-max, got 'hinge'"),
+        ({"loss": "gbce"}, "num_negatives must be an integer >= 1 for loss 'gbce', got None"),
+        ({"loss": "gbce", "num_negatives": 11}, "num_negatives must be below the 11 items for loss 'gbce', got 11"),
+        ({"temperature": 0.0}, "temperature must be a finite number > 0, got 0.0"),
+        ({"calibration": 2.0}, r"calibration must be in \[0, 1\], got 2.0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        NextItemTask(model(), **arguments)
+
+
+def test_other_models_are_refused():
+    with pytest.raises(ConfigError, match="model must be a NextItemModel, got TargetAttention"):
+        NextItemTask(TargetAttention(11, dim=8))
