@@ -1,16 +1,29 @@
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+from torch import nn
+
+import recattn.nn as rnn
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md", "data/README.md")
+LAYERS_PAGE = "recattn/nn/README.md"
+PAGES = (
+    "README.md",
+    "DESIGN.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "experiments/README.md",
+    "experiments/benchmarks/README.md",
+    "data/README.md",
+    LAYERS_PAGE,
+)
 
 
 def blocks() -> list[str]:
-    return re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", LAYERS_PAGE))
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("block", blocks())
@@ -20,6 +33,13 @@ def test_the_readmes_code_runs(block):
 
 def test_the_readme_shows_the_layer():
     assert any("AttentionPooling" in block for block in blocks())
+
+
+def test_the_layers_page_names_every_module_that_one_can_import():
+    text = (ROOT / LAYERS_PAGE).read_text(encoding="utf-8")
+    for name in rnn.__all__:
+        if inspect.isclass(getattr(rnn, name)) and issubclass(getattr(rnn, name), nn.Module):
+            assert f"`{name}" in text, f"{LAYERS_PAGE} does not name {name}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -144,8 +144,9 @@ def make(case: Case, dtype: torch.dtype = torch.float64, *, train: bool = False)
             pairs = torch.randint(1, NUM_ITEMS + 1, (97, 2)) @ torch.tensor([NUM_ITEMS + 1, 1])
             pairs = pairs.unique()
             part.set_counts(pairs, torch.rand(len(pairs), dtype=torch.float64) + 1.5)
-        if isinstance(getattr(part, "dropout", None), float):
-            part.dropout = 0.0
+        for name in ("dropout", "state_dropout"):
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
     return model
 
 

@@ -46,4 +46,4 @@ def fast_attention(
         attn_mask = bias.to(q.dtype) if attn_mask is None else fill_masked(bias.to(q.dtype), attn_mask, -torch.inf)
     scale = key_dim**-0.5 if scale is None else scale
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, scale=scale, is_causal=causal)
-    return fill_masked(attended[..., :value_dim], alive, 0.0)
+    return fill_masked(attended if width == value_dim else attended[..., :value_dim], alive, 0.0)

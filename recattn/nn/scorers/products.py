@@ -6,7 +6,7 @@ leading axes broadcast. ``mask`` is there for one signature: these scores do not
 Each is ``scorer.ask(query) @ keys^T``: with the query's part done once, torch's fused attention can do the rest.
 """
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -14,41 +14,36 @@ from torch import Tensor, nn
 from recattn.nn.checks import check_count
 
 
-@runtime_checkable
-class ProductScorer(Protocol):
-    """A scorer whose scores are ``ask(query) @ keys^T``."""
+class ProductScorer(nn.Module, ABC):
+    """A scorer whose scores are ``ask(query) @ keys^T``: e_ij = ask(q_i) . k_j."""
 
-    def ask(self, query: Tensor) -> Tensor: ...
+    @abstractmethod
+    def ask(self, query: Tensor) -> Tensor:
+        """What is multiplied with the keys: query (..., queries, query_dim) to (..., queries, key_dim)."""
 
-    def __call__(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor: ...
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Query (..., queries, query_dim) and keys (..., length, key_dim) to scores (..., queries, length)."""
+        return self.ask(query) @ keys.transpose(-1, -2)
 
 
-class DotScorer(nn.Module):
+class DotScorer(ProductScorer):
     """e_ij = q_i . k_j: the query and the keys live in one space. Luong et al. 2015 ("dot").
 
     >>> DotScorer()(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [[11.0, 2.0]]
     """
 
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Query (..., queries, dim) and keys (..., length, dim) to scores (..., queries, length)."""
-        return self.ask(query) @ keys.transpose(-1, -2)
-
     def ask(self, query: Tensor) -> Tensor:
         """What is multiplied with the keys, (..., queries, dim): the query itself."""
         return query
 
 
-class ScaledDotScorer(nn.Module):
+class ScaledDotScorer(ProductScorer):
     """e_ij = q_i . k_j / sqrt(dim): of unit variance where the components are. Vaswani et al. 2017, eq. 1.
 
     >>> ScaledDotScorer()(torch.ones(1, 4), torch.ones(2, 4)).tolist()
     [[2.0, 2.0]]
     """
-
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Query (..., queries, dim) and keys (..., length, dim) to scores (..., queries, length)."""
-        return self.ask(query) @ keys.transpose(-1, -2)
 
     def ask(self, query: Tensor) -> Tensor:
         """What is multiplied with the keys, (..., queries, dim): the query / sqrt(dim)."""
@@ -56,7 +51,7 @@ class ScaledDotScorer(nn.Module):
         return query * scale
 
 
-class BilinearScorer(nn.Module):
+class BilinearScorer(ProductScorer):
     """e_ij = q_i^T W k_j with W (query_dim, key_dim) learned. Luong et al. 2015 ("general").
 
     W starts as the identity where the two widths are equal (then it is the dot product), else Xavier-uniform.
@@ -80,10 +75,6 @@ class BilinearScorer(nn.Module):
             nn.init.eye_(self.weight)
         else:
             nn.init.xavier_uniform_(self.weight)
-
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Query (..., queries, query_dim) and keys (..., length, key_dim) to scores (..., queries, length)."""
-        return self.ask(query) @ keys.transpose(-1, -2)
 
     def ask(self, query: Tensor) -> Tensor:
         """What is multiplied with the keys, (..., queries, key_dim): the query in the keys' space, W^T q."""
