@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_count, check_positive
+from recattn.nn.positions.distances import whole_steps
+from recattn.nn.positions.tables import fit, look_up
 
 
 def event_ages(mask: Tensor) -> Tensor:
@@ -36,7 +39,7 @@ class RecencyBias(nn.Module):
     [[[[-1.0, -0.5, 0.0]]]]
     """
 
-    def __init__(self, *, num_heads: int = 1, max_age: int = 200, slopes: Sequence[float] | None = None) -> None:
+    def __init__(self, num_heads: int = 1, *, max_age: int = 200, slopes: Sequence[float] | None = None) -> None:
         super().__init__()
         check_count("num_heads", num_heads)
         check_count("max_age", max_age, least=0)
@@ -66,11 +69,10 @@ class RecencyBias(nn.Module):
         Returns (batch, heads, 1 or queries, length); for a layer without heads take ``.squeeze(1)`` of one head's.
         Raises ConfigError for ages that are not integers.
         """
-        if ages.is_floating_point():
-            raise ConfigError(f"ages must be integers, got {ages.dtype}")
-        ages = (ages if ages.dim() == 3 else ages.unsqueeze(1)).clamp(min=0)
-        learned = F.embedding(ages.clamp(max=self.max_age), self.table.T)  # (batch, queries, length, heads)
-        return (learned - F.softplus(self.raw_slope) * ages.unsqueeze(-1)).movedim(-1, 1)
+        ages = whole_steps("ages", ages).clamp(min=0)
+        learned = look_up(self.table, ages.clamp(max=self.max_age))
+        slopes = F.softplus(at_least_float32(self.raw_slope)).view(-1, 1, 1)
+        return fit(learned - slopes * ages.unsqueeze(1), self.table.dtype)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, max_age={self.max_age}, slopes={self.slopes}"

@@ -4,10 +4,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.errors import ConfigError
 from recattn.nn.checks import check_count
+from recattn.nn.positions.gaps import time_gaps
+from recattn.nn.positions.tables import look_up
 
 
 class TimeBias(nn.Module):
@@ -25,7 +26,7 @@ class TimeBias(nn.Module):
 
     edges: Tensor
 
-    def __init__(self, *, num_heads: int = 1, num_buckets: int = 32, base: float = 2.0) -> None:
+    def __init__(self, num_heads: int = 1, *, num_buckets: int = 32, base: float = 2.0) -> None:
         super().__init__()
         check_count("num_heads", num_heads)
         check_count("num_buckets", num_buckets, least=2)
@@ -46,21 +47,17 @@ class TimeBias(nn.Module):
 
     def buckets(self, times: Tensor, now: Tensor) -> Tensor:
         """The bucket of each gap: int64 (batch, queries, length), in 0..num_buckets-1. Arguments as in forward."""
-        if times.is_floating_point() or now.is_floating_point():
-            raise ConfigError(f"times and now must be integers (seconds), got {times.dtype} and {now.dtype}")
-        now = now.unsqueeze(1) if now.dim() == 1 else now
-        gaps = (now.long().unsqueeze(-1) - times.long().unsqueeze(-2)).clamp(min=0)
-        return torch.bucketize(gaps, self.edges, right=True)
+        return torch.bucketize(time_gaps(times, now), self.edges, right=True)
 
     def forward(self, times: Tensor, now: Tensor) -> Tensor:
         """Bias of each event.
 
-        times: (batch, length) integer seconds. now: (batch,) or (batch, queries) integer seconds, when it is asked.
-            An event after ``now`` counts as a gap of 0.
+        times: (batch, length) integer seconds. now: (batch,) or (batch, queries) integer seconds, when it is asked
+            (in an encoder see `query_times`). An event after ``now`` counts as a gap of 0.
         Returns (batch, heads, 1 or queries, length); for a layer without heads take ``.squeeze(1)`` of one head's.
         Raises ConfigError for times that are not integers.
         """
-        return F.embedding(self.buckets(times, now), self.table.T).movedim(-1, 1)
+        return look_up(self.table, self.buckets(times, now))
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_buckets={self.num_buckets}, base={self.base}"

@@ -61,3 +61,15 @@ def test_padding_does_not_shift_ages():
     output = layer(x[:, 0], x, mask=mask, bias=bias(event_ages(mask)), need_weights=False).output
     padded = layer(x[:, 0], more, mask=longer, bias=bias(event_ages(longer)), need_weights=False).output
     torch.testing.assert_close(output, padded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_at_any_age(dtype):
+    """Steps of a long history do not fit into fp16, nor 300 2^-8 into bf16 if the factors are rounded first."""
+    bias, ages = RecencyBias(num_heads=8).to(dtype), torch.tensor([[10**6, 300, 2, 0]])
+    got, exact = bias(ages), RecencyBias(num_heads=8).double()(ages)
+    assert got.dtype == dtype
+    assert got.isfinite().all()
+    torch.testing.assert_close(got[..., 1:].double(), exact[..., 1:], atol=1e-2, rtol=1e-2)
+    got.sum().backward()
+    assert all(p.grad.isfinite().all() for p in bias.parameters())
