@@ -16,6 +16,7 @@ PAGES = (
     "CHANGELOG.md",
     "experiments/README.md",
     "experiments/benchmarks/README.md",
+    "experiments/keys-queries-values.md",
     "data/README.md",
     LAYERS_PAGE,
 )
