@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind, causal_mask, check_causal, fill_masked, full_mask
 from recattn.nn.attention.fused import fast_attention
-from recattn.nn.checks import check_count, check_fraction
+from recattn.nn.attention.heads import head_widths, merge_heads, reset_projections, split_heads
+from recattn.nn.checks import check_fraction
 from recattn.nn.positions.rotary import RotaryPosition
 from recattn.nn.weightings.softmax import masked_softmax
 
@@ -56,20 +57,18 @@ class MultiHeadAttention(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        check_count("num_heads", num_heads)
-        if (key_dim is None or value_dim is None) and query_dim % num_heads:
-            raise ConfigError(
-                f"num_heads must divide query_dim {query_dim} unless key_dim and value_dim are given, got {num_heads}"
-            )
-        check_fraction("dropout", dropout)
         self.query_dim, self.source_dim, self.num_heads = query_dim, source_dim, num_heads
-        self.key_dim = query_dim // num_heads if key_dim is None else key_dim
-        self.value_dim = query_dim // num_heads if value_dim is None else value_dim
-        self.value_source_dim = source_dim if value_source_dim is None else value_source_dim
-        self.output_dim = query_dim if output_dim is None else output_dim
+        self.key_dim, self.value_dim, self.value_source_dim, self.output_dim = head_widths(
+            query_dim,
+            source_dim,
+            num_heads,
+            key_dim=key_dim,
+            value_dim=value_dim,
+            value_source_dim=value_source_dim,
+            output_dim=output_dim,
+        )
+        check_fraction("dropout", dropout)
         self.causal, self.dropout, self.bias = causal, dropout, bias
-        for name in ("query_dim", "source_dim", "key_dim", "value_dim", "value_source_dim", "output_dim"):
-            check_count(name, getattr(self, name))
         if rotary is not None and rotary.dim != self.key_dim:
             raise ConfigError(f"rotary must have the heads' key_dim {self.key_dim}, got one of dim {rotary.dim}")
         self.rotary = rotary
@@ -81,10 +80,7 @@ class MultiHeadAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, biases 0."""
-        for layer in (self.query_projection, self.key_projection, self.value_projection, self.output_projection):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        reset_projections(self.query_projection, self.key_projection, self.value_projection, self.output_projection)
 
     def forward(
         self,
@@ -115,11 +111,14 @@ class MultiHeadAttention(nn.Module):
         mask = full_mask(mask, keys)
         mask = None if mask is None else mask.unsqueeze(1)  # (batch, 1, queries or 1, length)
         bias = bias.unsqueeze(1) if bias is not None and bias.dim() == 3 else bias
-        q = self._split(
-            self.query_projection(query.unsqueeze(1) if single else query)
-        )  # (batch, heads, queries, key_dim)
-        k = self._split(self.key_projection(keys))  # (batch, heads, length, key_dim)
-        v = self._split(self.value_projection(keys if values is None else values))  # (batch, heads, length, value_dim)
+        q, k, v = (  # (batch, heads, queries or length, key_dim or value_dim)
+            split_heads(x, self.num_heads)
+            for x in (
+                self.query_projection(query.unsqueeze(1) if single else query),
+                self.key_projection(keys),
+                self.value_projection(keys if values is None else values),
+            )
+        )
         if (self.rotary is None) != (query_positions is None) or (self.rotary is None) != (key_positions is None):
             raise ConfigError("query_positions and key_positions go with rotary: give all three or none")
         if self.rotary is not None and query_positions is not None and key_positions is not None:
@@ -134,17 +133,12 @@ class MultiHeadAttention(nn.Module):
             attended = (weights if seen is mask else masked_softmax(scores, _both(seen, earlier))).to(v.dtype) @ v
         else:
             attended = fast_attention(q, k, v, seen, bias, causal=self.causal)
-        output = self.output_projection(attended.transpose(1, 2).flatten(2))
+        output = self.output_projection(merge_heads(attended))
         if seen is not None and self.bias:
             # (batch, queries or 1, 1): is there a key in any head? Without a bias 0 stays 0 by itself.
             reachable = _both(seen, causal_mask(q.shape[-2], q.device)) if self.causal else seen
             output = fill_masked(output, reachable.any(-1).any(1).unsqueeze(-1), 0.0)  # type: ignore[union-attr]
         return Attended(output.squeeze(1) if single else output, weights)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(batch, tokens, heads x dim) to (batch, heads, tokens, dim)."""
-        batch, tokens, width = x.shape
-        return x.view(batch, tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
     def _drop_keys(self, mask: Tensor | None, keys: Tensor) -> Tensor | None:
         """The mask less the keys that dropout takes away, (batch, 1 or heads, 1 or queries, length)."""

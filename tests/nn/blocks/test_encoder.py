@@ -79,7 +79,15 @@ SELF_ATTENTIONS = {
     "causal": lambda: attention(causal=True),
     "rotary": lambda: attention(key_dim=4, causal=True, rotary=rnn.RotaryPosition(4)),
     "pooling": lambda: rnn.AttentionPooling(rnn.ScaledDotScorer(), rnn.Softmax()),
+    "hstu": lambda: rnn.HSTUAttention(DIM, num_heads=HEADS, max_length=9, causal=True, concat_ua=True),
+    "reformer": lambda: rnn.ReformerAttention(DIM, num_heads=HEADS, num_buckets=4, chunk_size=2),
+    "causal reformer": lambda: rnn.ReformerAttention(DIM, num_heads=HEADS, num_buckets=4, chunk_size=2, causal=True),
+    "linformer": lambda: rnn.LinformerAttention(DIM, DIM, num_heads=HEADS, max_length=LENGTH, num_slots=3, bias=True),
+    "linear": lambda: rnn.LinearAttention(DIM, DIM, num_heads=HEADS, bias=True),
+    "causal linear": lambda: rnn.LinearAttention(DIM, DIM, num_heads=HEADS, feature_map="favor", causal=True),
 }
+SUMMED_UP = ("linformer", "linear", "causal linear")
+"""A history is summed up once, for all positions: none can have a mask or a bias of its own."""
 
 
 @pytest.mark.parametrize("name", SELF_ATTENTIONS)
@@ -113,6 +121,28 @@ def test_a_causal_encoder_does_not_see_the_future_and_another_does():
         changed[:, 5:] = changed[:, 5:].flip(-1)  # a shift would be lost in the norm
         same = torch.allclose(stack(x).output[:, :5], stack(changed).output[:, :5])
         assert same is causal
+
+
+@pytest.mark.parametrize("name", [name for name in SELF_ATTENTIONS if name.startswith("causal ")])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_no_causal_layer_sees_the_future_through_the_blocks(name, need_weights):
+    stack, x = encoder(SELF_ATTENTIONS[name]()).double().eval(), inputs().double()
+    assert stack.causal
+    changed = x.clone()
+    changed[:, 5:] = changed[:, 5:].flip(-1)
+    before, after = (stack(some, need_weights=need_weights).output for some in (x, changed))
+    torch.testing.assert_close(after[:, :5], before[:, :5])
+    assert not torch.allclose(after[:, 5:], before[:, 5:])
+
+
+@pytest.mark.parametrize("name", SUMMED_UP)
+def test_what_a_summed_up_history_cannot_do_is_refused_through_the_stack(name):
+    stack, x = encoder(SELF_ATTENTIONS[name]()), inputs()
+    own = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()[None]
+    with pytest.raises(ConfigError, match="mask must be"):
+        stack(x, own)
+    with pytest.raises(ConfigError, match="bias must be"):
+        stack(x, MASK, bias=torch.zeros(4, 1, LENGTH, LENGTH))
 
 
 def test_each_block_has_weights_of_its_own():
