@@ -33,6 +33,7 @@ class Case:
     own_masks, takes_bias: a mask for each query, a bias; False: the layer must refuse it with a ConfigError.
     weighs_values: output = weights @ values, without projections.
     random: training draws noise for each (query, event), so no two training passes agree.
+    leaves_out: some events get no weight whatever their bias, as it is not what chose them.
     exports, compiles: False where torch.export or torch.compile cannot follow; the class docstring must then say so.
     options: further keyword arguments of forward, made for keys (batch, length, dim).
     """
@@ -51,13 +52,17 @@ class Case:
     takes_bias: bool = True
     weighs_values: bool = False
     random: bool = False
+    leaves_out: bool = False
     exports: bool = True
     compiles: bool = True
     options: Callable[[Tensor], dict[str, Tensor]] = lambda keys: {}
 
 
 SCORERS: dict[type[nn.Module], list[Callable[[], nn.Module]]] = {
-    rnn.AdditiveScorer: [lambda: rnn.AdditiveScorer(DIM, 29, hidden_dim=17)],
+    rnn.AdditiveScorer: [
+        lambda: rnn.AdditiveScorer(DIM, 29, hidden_dim=17),
+        lambda: rnn.AdditiveScorer(DIM, 29, hidden_dim=17, activation="sigmoid"),
+    ],
     rnn.BilinearScorer: [lambda: rnn.BilinearScorer(DIM, 29)],
     rnn.DotScorer: [rnn.DotScorer],
     rnn.ScaledDotScorer: [rnn.ScaledDotScorer],
@@ -70,9 +75,22 @@ WEIGHTINGS: dict[type[nn.Module], list[Callable[[], nn.Module]]] = {
     rnn.Softmax: [lambda: rnn.Softmax(temperature=0.7)],
     rnn.Sigmoid: [rnn.Sigmoid],
     rnn.Identity: [rnn.Identity, lambda: rnn.Identity(scale="sqrt_length")],
-    rnn.HardRetrieval: [lambda: rnn.HardRetrieval(temperature=0.5)],
+    rnn.Sparsemax: [lambda: rnn.Sparsemax(temperature=1.3)],
+    rnn.Entmax15: [rnn.Entmax15],
+    rnn.HardRetrieval: [
+        lambda: rnn.HardRetrieval(temperature=0.5),
+        lambda: rnn.HardRetrieval(k=3),
+        lambda: rnn.HardRetrieval(k=2, gradient="gumbel"),
+    ],
     rnn.TopK: [lambda: rnn.TopK(3)],
 }
+
+SEARCHES: dict[type[nn.Module], Callable[[int], nn.Module]] = {
+    rnn.CategorySearch: rnn.CategorySearch,
+    rnn.DotSearch: rnn.DotSearch,
+    rnn.SimHashSearch: lambda k: rnn.SimHashSearch(DIM, num_bits=512, k=k),
+}
+"""From k to the search."""
 
 
 def pooling_cases() -> Iterator[Case]:
@@ -103,11 +121,184 @@ def own_places(keys: Tensor) -> dict[str, Tensor]:
     return dict.fromkeys(("query_positions", "key_positions"), torch.arange(keys.shape[1])[None])
 
 
+def free_hstu(**more: object) -> nn.Module:
+    return rnn.HSTUAttention(
+        DIM, 29, num_heads=2, max_length=10, key_dim=19, value_dim=23, value_source_dim=VALUE_DIM, **more
+    )
+
+
+def linformer(share: str, **more: object) -> Case:
+    """As many rows as the longest history here has events: tests that pad it pad beyond max_length."""
+    widths = {"key_dim": 19, "value_dim": 23, "value_source_dim": VALUE_DIM, "output_dim": 17}
+    return Case(
+        "-".join(["LinformerAttention", share, *more]),
+        lambda: rnn.LinformerAttention(
+            DIM, 29, num_heads=2, max_length=LENGTH, num_slots=3, share=share, **widths, **more
+        ),
+        output_dim=17,
+        key_dim=29,
+        num_heads=2,
+        order_matters=True,
+        own_masks=False,
+        takes_bias=False,
+    )
+
+
+def linear(feature_map: str, **more: object) -> Case:
+    widths = {"key_dim": 5, "value_dim": 23, "value_source_dim": VALUE_DIM, "output_dim": 17}
+    return Case(
+        "-".join(["LinearAttention", feature_map, *more]),
+        lambda: rnn.LinearAttention(DIM, 29, num_heads=2, feature_map=feature_map, **widths, **more),
+        output_dim=17,
+        key_dim=29,
+        num_heads=2,
+        own_masks=False,
+        takes_bias=False,
+    )
+
+
+def reformer(*, num_buckets: int, chunk_size: int, **more: object) -> Case:
+    """Chunks of a few events each: the contracts hold across their edges."""
+    return Case(
+        "-".join(["ReformerAttention", *more]),
+        lambda: rnn.ReformerAttention(22, num_heads=2, num_buckets=num_buckets, chunk_size=chunk_size, **more),
+        **SELF,
+        on_itself=True,
+        causal=bool(more.get("causal", False)),
+        order_matters=True,
+        own_masks=False,
+        takes_bias=False,
+    )
+
+
+def causal_linear(feature_map: str) -> Case:
+    return Case(
+        f"LinearAttention-{feature_map}-causal",
+        lambda: rnn.LinearAttention(22, 22, num_heads=2, feature_map=feature_map, causal=True, bias=True),
+        **SELF,
+        on_itself=True,
+        causal=True,
+        order_matters=True,
+        own_masks=False,
+        takes_bias=False,
+    )
+
+
+def searched(name: str, search: Callable[[], nn.Module], **more: object) -> Case:
+    return Case(
+        f"SearchedAttention-{name}",
+        lambda: rnn.SearchedAttention(search(), rnn.AttentionPooling(rnn.ScaledDotScorer(), rnn.Softmax())),
+        output_dim=VALUE_DIM,
+        weighs_values=True,
+        **more,
+    )
+
+
+def summed_up(name: str, build: Callable[[], nn.Module], **more: object) -> Case:
+    """A layer that sums a history up before it is asked, without heads and projections."""
+    return Case(name, build, output_dim=VALUE_DIM, **{"weighs_values": True, **more}, own_masks=False, takes_bias=False)
+
+
+def given_clusters(keys: Tensor) -> dict[str, Tensor]:
+    return {"clusters": (torch.arange(keys.shape[1]) % 3).expand(keys.shape[:2])}
+
+
+WITH_HEADS = {"key_dim": 29, "num_heads": 2, "weighs_values": False}
+
+
+def evolution(form: str) -> Case:
+    return Case(
+        f"InterestEvolution-{form}",
+        lambda: rnn.InterestEvolution(DIM, 29, hidden_dim=17, value_dim=VALUE_DIM, form=form),
+        output_dim=17,
+        key_dim=29,
+        order_matters=True,
+    )
+
+
+def stack(name: str, attention: Callable[[], nn.Module], num_heads: int | None = None, **more: object) -> Case:
+    return Case(
+        f"TargetStack-{name}",
+        lambda: rnn.TargetStack(DIM, attention=attention(), **more),
+        output_dim=DIM,
+        key_dim=more.get("source_dim", DIM),
+        value_dim=more.get("source_dim", DIM),
+        num_heads=num_heads,
+    )
+
+
+HSTU = Case("HSTUAttention-target", free_hstu, output_dim=DIM, key_dim=29, num_heads=2)
 MULTIHEAD = Case("MultiHeadAttention-free", free_widths, output_dim=17, key_dim=29, num_heads=2)
 SELF = {"query_dim": 22, "key_dim": 22, "value_dim": 22, "output_dim": 22, "num_heads": 2}
 """Self-attention of width 22 with two heads."""
 LAYERS: dict[type[nn.Module], list[Case]] = {
     rnn.AttentionPooling: list(pooling_cases()),
+    rnn.BucketHashPooling: [
+        summed_up("BucketHashPooling", lambda: rnn.BucketHashPooling(DIM, num_groups=3, num_bits=2)),
+        summed_up(
+            "BucketHashPooling-sums",
+            lambda: rnn.BucketHashPooling(DIM, num_groups=5, num_bits=1, normalize=False),
+        ),
+    ],
+    rnn.ClusterPooling: [
+        summed_up("ClusterPooling", lambda: rnn.ClusterPooling(num_clusters=3), order_matters=True),
+        summed_up("ClusterPooling-exact", lambda: rnn.ClusterPooling(num_clusters=7)),
+        summed_up(
+            "ClusterPooling-given",
+            lambda: rnn.ClusterPooling(num_clusters=3),
+            order_matters=True,
+            options=given_clusters,
+        ),
+        replace(
+            summed_up(
+                "ClusterPooling-heads",
+                lambda: rnn.ClusterPooling(free_widths(bias=True), num_clusters=2, num_steps=1),
+                **WITH_HEADS,
+                order_matters=True,
+            ),
+            output_dim=17,
+        ),
+    ],
+    rnn.HSTUAttention: [
+        HSTU,
+        replace(HSTU, name="HSTUAttention-concat", build=lambda: free_hstu(concat_ua=True, scale=0.5)),
+        Case(
+            "HSTUAttention-causal",
+            lambda: rnn.HSTUAttention(22, num_heads=2, max_length=10, causal=True),
+            **SELF,
+            on_itself=True,
+            causal=True,
+            order_matters=True,
+        ),
+        Case(
+            "HSTUAttention-causal-concat",
+            lambda: rnn.HSTUAttention(22, num_heads=2, max_length=10, key_dim=6, causal=True, concat_ua=True),
+            **SELF,
+            on_itself=True,
+            causal=True,
+            order_matters=True,
+        ),
+    ],
+    rnn.InterestEvolution: [evolution("augru"), evolution("agru"), evolution("aigru")],
+    rnn.LinearAttention: [
+        linear("elu"),
+        linear("elu", bias=True),
+        linear("favor", num_features=7),
+        causal_linear("elu"),
+        causal_linear("favor"),
+    ],
+    rnn.LinformerAttention: [
+        linformer("none"),
+        linformer("none", bias=True),
+        linformer("headwise"),
+        linformer("headwise", bias=True),
+        linformer("key_value", bias=True),
+    ],
+    rnn.ReformerAttention: [
+        reformer(num_buckets=4, chunk_size=2, bias=True),
+        reformer(num_buckets=2, chunk_size=3, num_rounds=3),
+        reformer(num_buckets=2, chunk_size=2, causal=True, bias=True),
+    ],
     rnn.MultiHeadAttention: [
         MULTIHEAD,
         replace(MULTIHEAD, name="MultiHeadAttention-bias", build=lambda: free_widths(bias=True)),
@@ -153,8 +344,53 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
             options=own_places,
         ),
     ],
+    rnn.SearchedAttention: [
+        searched("dot", lambda: rnn.DotSearch(3)),
+        searched("hash", lambda: rnn.SimHashSearch(DIM, num_bits=512, k=3), leaves_out=True),
+        searched("everything", lambda: rnn.SimHashSearch(DIM, num_bits=8, k=7)),
+        Case(
+            "SearchedAttention-heads",
+            lambda: rnn.SearchedAttention(rnn.DotSearch(2, rnn.BilinearScorer(DIM, 29)), free_widths(bias=True)),
+            output_dim=17,
+            key_dim=29,
+            num_heads=2,
+        ),
+    ],
+    rnn.TargetStack: [
+        stack(
+            "free",
+            lambda: rnn.MultiHeadAttention(DIM, 29, num_heads=2, key_dim=19, value_dim=23, bias=True),
+            num_heads=2,
+            num_layers=2,
+            source_dim=29,
+        ),
+        stack(
+            "post",
+            lambda: rnn.AttentionPooling(rnn.BilinearScorer(DIM, DIM), rnn.Sigmoid()),
+            num_layers=3,
+            hidden_dim=17,
+            feed_forward="gelu",
+            norm="post",
+            gated=True,
+        ),
+    ],
+    rnn.SummaryPooling: [
+        summed_up("SummaryPooling", lambda: rnn.SummaryPooling(DIM, num_tokens=3)),
+        summed_up(
+            "SummaryPooling-recent", lambda: rnn.SummaryPooling(DIM, num_tokens=2, num_recent=3), order_matters=True
+        ),
+        replace(
+            summed_up(
+                "SummaryPooling-heads", lambda: rnn.SummaryPooling(29, free_widths(), num_tokens=5), **WITH_HEADS
+            ),
+            output_dim=17,
+        ),
+    ],
 }
 OTHERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
+    rnn.AUGRU: lambda: rnn.AUGRU(3, 5, form="aigru"),
+    rnn.AlibiBias: lambda: rnn.AlibiBias(3),
+    rnn.DecayBias: lambda: rnn.DecayBias(3, unit=3600.0),
     rnn.Decoder: lambda: rnn.Decoder(
         22,
         self_attention=rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True),
@@ -167,13 +403,20 @@ OTHERS: dict[type[nn.Module], Callable[[], nn.Module]] = {
         22, attention=rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True), num_layers=2, gated=True
     ),
     rnn.FeedForward: lambda: rnn.FeedForward(3, activation="swiglu", dropout=0.2),
+    rnn.InterestExtractor: lambda: rnn.InterestExtractor(3, 5),
+    rnn.LearnedPosition: lambda: rnn.LearnedPosition(7, 3, from_end=False),
     rnn.MLP: lambda: rnn.MLP(3, (7, 5), 2, activation="dice"),
     rnn.RecencyBias: lambda: rnn.RecencyBias(num_heads=3),
+    rnn.RelativePositionBias: lambda: rnn.RelativePositionBias(3, 5, bidirectional=True),
     rnn.Residual: lambda: rnn.Residual(3, norm="post", gated=True),
+    rnn.ReversibleEncoder: lambda: rnn.ReversibleEncoder(
+        22, attention=rnn.MultiHeadAttention(22, 22, num_heads=2, causal=True), num_layers=2, feed_forward="gelu"
+    ),
     rnn.RotaryPosition: lambda: rnn.RotaryPosition(4, unit=3600.0),
+    rnn.T5Bias: lambda: rnn.T5Bias(3, num_buckets=8, max_distance=50, bidirectional=True),
     rnn.TimeBias: lambda: rnn.TimeBias(num_heads=3),
 }
-"""Exported modules that are neither layer, scorer nor weighting."""
+"""Exported modules that are neither layer, scorer, search nor weighting."""
 
 CASES = list(itertools.chain(*LAYERS.values()))
 every_layer = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -261,9 +504,13 @@ def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 def test_every_exported_module_is_known():
     assert modules_with_arguments("query", "keys", "values", "mask") == LAYERS.keys()
-    assert modules_with_arguments("query", "keys", "mask") == SCORERS.keys()
+    compared = modules_with_arguments("query", "keys", "mask")
+    searches = {m for m in compared if inspect.signature(m.forward).return_annotation is rnn.Found}
+    assert searches == SEARCHES.keys()
+    assert compared - searches == SCORERS.keys()
     assert modules_with_arguments("scores", "mask") == WEIGHTINGS.keys()
-    assert modules_with_arguments() == LAYERS.keys() | SCORERS.keys() | WEIGHTINGS.keys() | OTHERS.keys()
+    known = LAYERS.keys() | SCORERS.keys() | SEARCHES.keys() | WEIGHTINGS.keys() | OTHERS.keys()
+    assert modules_with_arguments() == known
     assert all(cases for cases in (*LAYERS.values(), *SCORERS.values(), *WEIGHTINGS.values()))
 
 
@@ -470,7 +717,8 @@ def test_bias_counts_where_the_event_is_real_and_nowhere_else(case):
     event = 0 if case.causal else 1
     bias[:, :, event] = 30.0
     weights = ask(case, layer, inputs, bias=bias).weights
-    assert (weights[..., event] == weights.amax(-1)).all()
+    counts = weights[..., event] == weights.amax(-1)
+    assert (counts | (weights[..., event] == 0)).all() if case.leaves_out else counts.all()
 
 
 @every_layer
@@ -495,6 +743,7 @@ def test_the_layer_follows_to_another_type(case):
 @pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "no weights"])
 def test_gradients_are_those_of_finite_differences(case, need_weights):
     layer, inputs = build(case), inputs_for(case, lengths=(5, 2, 0))
+
     def run(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
         output, weights = ask(case, layer, Inputs(query, keys, values, inputs.mask), need_weights=need_weights)
         return (output,) if weights is None else (output, weights)
@@ -521,6 +770,87 @@ def test_arguments_and_state_rebuild_the_layer(case):
     twin.load_state_dict(layer.state_dict())
     torch.testing.assert_close(ask(case, twin, inputs).output, ask(case, layer, inputs).output, atol=0, rtol=0)
     assert repr(twin) == repr(layer)
+
+
+def sought(search: type[nn.Module]) -> tuple[Tensor, Tensor]:
+    """What the search compares: queries and events, all of one category where these are categories."""
+    if search is rnn.CategorySearch:
+        return torch.ones(BATCH, QUERIES, dtype=torch.int64), torch.ones(BATCH, LENGTH, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(BATCH, QUERIES, DIM, generator=generator), torch.randn(BATCH, LENGTH, DIM, generator=generator)
+
+
+def real_events(lengths: tuple[int, ...] = LENGTHS) -> Tensor:
+    return torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
+
+
+every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.__name__)
+
+
+@every_search
+@pytest.mark.parametrize("k", [1, 3, LENGTH, LENGTH + 10])
+def test_a_search_finds_k_real_events_oldest_first_or_all_there_are(search, k):
+    (query, keys), mask = sought(search), real_events((7, 2, 0))
+    places, real = SEARCHES[search](k)(query, keys, mask)
+    assert places.dtype == torch.int64
+    assert places.shape == real.shape == (BATCH, QUERIES, min(k, LENGTH))
+    assert ((places >= 0) & (places < LENGTH)).all()
+    for row, length in enumerate((7, 2, 0)):
+        for i in range(QUERIES):
+            found = places[row, i, : min(k, length)].tolist()
+            assert found == sorted(set(found))
+            assert all(place < length for place in found)
+            assert real[row, i].tolist() == [n < min(k, length) for n in range(min(k, LENGTH))]
+
+
+@every_search
+def test_a_search_is_not_drawn_to_padding(search):
+    """Padding like the query is what it would find first."""
+    made, (query, keys), mask = SEARCHES[search](3), sought(search), real_events()
+    expected = made(query, keys, mask).spread(LENGTH)
+    padded = torch.cat([keys, query], 1)
+    padded[:, :LENGTH] = torch.where(mask.view(*mask.shape, *[1] * (keys.dim() - 2)), keys, query[:, :1])
+    found = made(query, padded, torch.cat([mask, torch.zeros(BATCH, QUERIES, dtype=torch.bool)], 1))
+    assert torch.equal(found.spread(LENGTH + QUERIES)[..., :LENGTH], expected)
+    assert not found.spread(LENGTH + QUERIES)[..., LENGTH:].any()
+
+
+@every_search
+def test_a_search_answers_each_query_and_row_as_if_alone(search):
+    made, (query, keys) = SEARCHES[search](3), sought(search)
+    own = real_events()[:, None] & (torch.arange(LENGTH) < torch.tensor([0, 1, 7, 3, 5])[:, None])
+    together = made(query, keys, own).spread(LENGTH)
+    for row in range(BATCH):
+        for i in range(QUERIES):
+            alone = made(query[row : row + 1, i : i + 1], keys[row : row + 1], own[row : row + 1, i])
+            assert torch.equal(alone.spread(LENGTH)[0, 0], together[row, i])
+
+
+@every_search
+def test_a_search_repeats_itself_in_training_too_and_made_anew(search):
+    (query, keys), mask = sought(search), real_events()
+    made = SEARCHES[search](3)
+    first = made(query, keys, mask)
+    assert all(map(torch.equal, first, made(query, keys, mask)))
+    assert all(map(torch.equal, first, made.eval()(query, keys, mask)))
+    twin = rebuilt(made)
+    twin.load_state_dict(made.state_dict())
+    assert all(map(torch.equal, first, twin(query, keys, mask)))
+    assert repr(twin) == repr(made)
+
+
+@every_search
+def test_an_exported_search_has_room_for_k_events_whatever_the_length(search):
+    (query, keys), mask = sought(search), real_events()
+    made = SEARCHES[search](6)
+    row = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    shapes = {"query": {0: row[0]}, "keys": row, "mask": row}
+    program = torch.export.export(made, (query, keys, mask), dynamic_shapes=shapes).module()
+    for rows, length in ((3, 7), (2, 4), (1, 6)):
+        some = query[:rows], keys[:rows, :length], mask[:rows, :length]
+        found = rnn.Found(*program(*some))
+        assert found.places.shape[-1] == 6
+        assert torch.equal(found.spread(length), made(*some).spread(length))
 
 
 @pytest.mark.parametrize("module", sorted(OTHERS, key=lambda m: m.__name__), ids=lambda m: m.__name__)

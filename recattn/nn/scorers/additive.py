@@ -24,7 +24,9 @@ class AdditiveScorer(nn.Module):
     torch.Size([2, 4, 7])
     """
 
-    def __init__(self, query_dim: int, key_dim: int, *, hidden_dim: int, activation: Literal["tanh", "sigmoid"] = "tanh") -> None:
+    def __init__(
+        self, query_dim: int, key_dim: int, *, hidden_dim: int, activation: Literal["tanh", "sigmoid"] = "tanh"
+    ) -> None:
         super().__init__()
         for name, value in (("query_dim", query_dim), ("key_dim", key_dim), ("hidden_dim", hidden_dim)):
             check_count(name, value)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recattn.errors import ConfigError
 from recattn.nn import ActivationUnitScorer, AdditiveScorer
 from recattn.nn.scorers import activation_unit, additive
 
@@ -33,10 +34,32 @@ def test_additive_by_hand():
     torch.testing.assert_close(scores, torch.tensor([expected]))
 
 
+def test_additive_with_sigmoid_by_hand():
+    """NARM's eq. 7: v^T sigmoid(A1 h_t + A2 h_j)."""
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    scorer = AdditiveScorer(1, 1, hidden_dim=2, activation="sigmoid")
+    scorer.query_projection.weight.data = torch.tensor([[1.0], [0.0]])
+    scorer.query_projection.bias.data = torch.tensor([0.0, 0.5])
+    scorer.key_projection.weight.data = torch.tensor([[2.0], [-1.0]])
+    scorer.direction.data = torch.tensor([3.0, 5.0])
+    scores = scorer(torch.tensor([[0.1]]), torch.tensor([[0.2], [0.0]]))
+    expected = [3 * sigmoid(0.5) + 5 * sigmoid(0.3), 3 * sigmoid(0.1) + 5 * sigmoid(0.5)]
+    torch.testing.assert_close(scores, torch.tensor([expected]))
+
+
+def test_another_activation_is_named():
+    with pytest.raises(ConfigError, match="activation must be one of tanh, sigmoid, got 'relu'"):
+        AdditiveScorer(1, 1, hidden_dim=2, activation="relu")
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 @pytest.mark.parametrize("bound", [1, 100, 1000, 2**24])
-def test_additive_in_blocks_equals_its_reference_forward_and_backward(bound, monkeypatch):
+def test_additive_in_blocks_equals_its_reference_forward_and_backward(bound, activation, monkeypatch):
     monkeypatch.setattr(additive, "PAIR_ELEMENTS", bound)
-    scorer = AdditiveScorer(5, 3, hidden_dim=13).double()
+    scorer = AdditiveScorer(5, 3, hidden_dim=13, activation=activation).double()
     query = torch.randn(2, 7, 5, dtype=torch.float64, requires_grad=True)
     keys = torch.randn(2, 11, 3, dtype=torch.float64, requires_grad=True)
     leaves = [query, keys, *scorer.parameters()]
@@ -80,8 +103,9 @@ def test_projections_run_once_for_each_query_and_key_and_not_for_each_pair():
     assert rows == [2 * 7, 2 * 11]
 
 
-def test_additive_has_the_gradient_of_its_formula():
-    scorer = AdditiveScorer(2, 3, hidden_dim=5).double()
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_additive_has_the_gradient_of_its_formula(activation):
+    scorer = AdditiveScorer(2, 3, hidden_dim=5, activation=activation).double()
     query = torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True)
     keys = torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(scorer, (query, keys))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recattn.nn import Identity, Sigmoid, Softmax, masked_softmax
+from recattn.nn import Softmax, masked_softmax
 
 SCORES = torch.tensor([[math.log(1), math.log(2), math.log(5), math.log(100)]])
 MASK = torch.tensor([[True, True, True, False]])
@@ -52,25 +52,10 @@ def test_softmax_has_the_gradient_of_its_formula():
 
 
 def test_an_empty_row_has_no_weights_and_no_gradient():
-    for weighting in (Softmax(), Sigmoid(), Identity(), Identity(scale="sqrt_length")):
-        scores = torch.randn(2, 3, requires_grad=True)
-        weights = weighting(scores, torch.tensor([[False] * 3, [True] * 3]))
-        weights.square().sum().backward()
-        assert weights[0].tolist() == [0, 0, 0]
-        assert scores.grad[0].tolist() == [0, 0, 0]
-        assert scores.grad[1].isfinite().all()
-        assert (weights[1] != 0).all()
-
-
-def test_sigmoid_lets_events_through_one_by_one():
-    torch.testing.assert_close(Sigmoid()(SCORES, MASK), torch.tensor([[1 / 2, 2 / 3, 5 / 6, 0]]))
-
-
-def test_identity_keeps_the_sign_and_the_size():
-    scores = torch.tensor([[2.0, -3.0, 1.0, 9.0], [4.0, 7.0, 7.0, 7.0]])
-    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    assert Identity()(scores, mask).tolist() == [[2, -3, 1, 0], [4, 0, 0, 0]]
-    root = 3**0.5
-    expected = torch.tensor([[2 / root, -3 / root, 1 / root, 0], [4, 0, 0, 0]])
-    torch.testing.assert_close(Identity(scale="sqrt_length")(scores, mask), expected)
-    torch.testing.assert_close(Identity(scale="sqrt_length")(scores), scores / 2)
+    scores = torch.randn(2, 3, requires_grad=True)
+    weights = Softmax()(scores, torch.tensor([[False] * 3, [True] * 3]))
+    weights.square().sum().backward()
+    assert weights[0].tolist() == [0, 0, 0]
+    assert scores.grad[0].tolist() == [0, 0, 0]
+    assert scores.grad[1].isfinite().all()
+    assert (weights[1] != 0).all()
