@@ -26,8 +26,7 @@ class RealSteps(NamedTuple):
     def of(cls, inputs: Tensor, mask: Tensor | None) -> "RealSteps":
         """inputs: (batch, length, dim). mask: bool, (batch, length), True for real; None: all real.
 
-        Everything counts as real where the mask is not on a CPU: to read it would make a GPU wait, which takes a step
-        of few rows no faster than one of many.
+        Everything counts as real where the mask is not on a CPU: to read it there would make the device wait.
         """
         batch, length, _ = inputs.shape
         places = torch.arange(batch * length, device=inputs.device).view(batch, length)

@@ -30,7 +30,7 @@ def test_a_width_below_one_is_named(name):
 
 
 def test_heads_must_divide_the_query_only_where_the_default_needs_it():
-    with pytest.raises(ConfigError, match="num_heads must divide query_dim 7 .* got 2"):
+    with pytest.raises(ConfigError, match=r"num_heads must divide query_dim 7 .* got 2"):
         head_widths(7, 5, 2, **{**DEFAULTS, "key_dim": 3})
     assert head_widths(7, 5, 2, **{**DEFAULTS, "key_dim": 3, "value_dim": 3})[:2] == (3, 3)
 

@@ -113,11 +113,13 @@ def test_without_weights_the_gradients_are_those_of_the_quadratic_form(feature_m
     leaves = [sequence(length).requires_grad_()] if causal else [x.requires_grad_() for x in inputs(length)]
     query, keys, values = leaves * 3 if causal else leaves
     mask = torch.arange(length) < (torch.tensor([37, 33, 5]) if masked else torch.full((3,), length))[:, None]
-    bias = torch.randn(BATCH, HEADS, 1, length, dtype=torch.float64).requires_grad_()
+    heads = (HEADS,) if masked else ()  # a bias for each head, or one for all
+    bias = torch.randn(BATCH, *heads, 1, length, dtype=torch.float64).requires_grad_()
+    each = (bias if masked else bias.unsqueeze(1)).expand(-1, HEADS, -1, -1)
     asking = mask if causal else torch.ones(BATCH, QUERIES, dtype=torch.bool)
     slope = torch.randn(BATCH, asking.shape[1], layer.output_dim, dtype=torch.float64) * asking[..., None]
     results = [
-        written_down(layer, query, keys, values, mask, bias)[0],
+        written_down(layer, query, keys, values, mask, each)[0],
         layer(query, keys, values, mask if masked else None, bias=bias).output,
         layer(query, keys, values, mask if masked else None, bias=bias, need_weights=False).output,
     ]

@@ -58,6 +58,8 @@ def test_output_is_that_of_the_formula(norm):
     made = stack(norm=norm, hidden_dim=19)
     query, keys = inputs()
     output, weights = made(query, keys, mask=MASK)
+    assert (made.last_norm is None) == (norm == "post")
+    assert all(block.feed_forward.hidden_dim == block.source_feed_forward.hidden_dim == 19 for block in made.blocks)
     for row, length in enumerate(MASK.sum(1).tolist()):
         for i in range(QUERIES):
             history, q = list(keys[row, :length]), query[row, i]
@@ -153,6 +155,7 @@ def test_nothing_to_attend_gives_zero_and_not_the_target():
     made, (query, keys) = stack(bias=True), inputs()
     own = MASK[:, None].repeat(1, QUERIES, 1)
     own[0, 3] = False
+    own[0, 1, :3] = False
     own[2] = False
     empty = ~own.any(-1)
     for need_weights in (True, False):
@@ -160,6 +163,9 @@ def test_nothing_to_attend_gives_zero_and_not_the_target():
         assert (output[empty] == 0).all()
         assert (output[~empty] != 0).all()
         assert not need_weights or (weights.movedim(1, 2)[empty] == 0).all()
+        for i in range(QUERIES):
+            alone = made(query[:, i], keys, mask=own[:, i], need_weights=need_weights).output
+            torch.testing.assert_close(alone, output[:, i])
         nothing = made(query, keys[:, :0], need_weights=need_weights)
         assert nothing.output.shape == (BATCH, QUERIES, DIM)
         assert (nothing.output == 0).all()

@@ -7,15 +7,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recattn.errors import ConfigError
 from recattn.nn import AUGRU
+from recattn.nn.recurrent.steps import RealSteps, captured_loop
 
 BATCH, QUERIES, LENGTH, INPUT_DIM, HIDDEN_DIM = 3, 2, 7, 5, 11
 FORMS = ("augru", "agru", "aigru")
-MASK = torch.arange(LENGTH) < torch.tensor([4, 7, 0])[:, None]
+MASK = torch.arange(LENGTH) < torch.tensor([4, 0, 7])[:, None]  # no two swapped: the order has an inverse of its own
 HOLES = torch.tensor(
     [
         [[1, 0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0]],
-        [[1, 1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0]],
         [[0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]],
+        [[1, 1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0]],
     ],
     dtype=torch.bool,
 )
@@ -184,10 +185,35 @@ def test_steps_behind_the_last_event_are_not_computed(monkeypatch):
         AUGRU, "_step", lambda self, state, *events: rows.append(len(state)) or step(self, state, *events)
     )
     layer(inputs, weights, MASK, initial=initial)
-    assert rows == [3, 2, 2, 2, 1, 1, 1]  # lengths 4, 7 and 0; the first step is there for all
+    assert rows == [3, 2, 2, 2, 1, 1, 1]  # lengths 4, 0 and 7; the first step is there for all
+    rows.clear()
+    layer(inputs[:2], weights[:2], MASK[:2])
+    assert rows == [2, 1, 1, 1]
     rows.clear()
     layer(inputs, weights)
     assert rows == [3] * LENGTH
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_steps_that_need_not_be_taken_change_nothing(form, monkeypatch):
+    """On a GPU all are taken."""
+    layer, given = make(form), leaves()
+    few = layer(*given[:2], HOLES, initial=given[2])
+    of = RealSteps.of
+    monkeypatch.setattr(RealSteps, "of", lambda inputs, _: of(inputs, None))
+    many = layer(*given[:2], HOLES, initial=given[2])
+    torch.testing.assert_close(tuple(many), tuple(few))
+    parameters = [*given, *layer.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad(x.states.square().sum(), parameters) for x in (many, few)))
+
+
+def test_the_loop_that_is_captured_goes_through_the_same_states():
+    layer, (inputs, weights, initial) = make(), leaves()
+    events = inputs.transpose(0, 1), weights.permute(2, 0, 1).unsqueeze(-1)
+    states, last = captured_loop(layer._step, initial, events)
+    expected = layer(inputs, weights, initial=initial)
+    torch.testing.assert_close(states.permute(1, 2, 0, 3), expected.states)
+    torch.testing.assert_close(last, expected.last)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -24,8 +24,13 @@ def test_extractor_is_torchs_gru_on_the_real_events_of_each_row():
     for row, length in enumerate(LENGTHS):
         torch.testing.assert_close(states[row, :length], extractor.gru(history[row : row + 1, :length])[0][0])
         assert (states[row, length:] == 0).all()
-    garbage = history.masked_fill(~MASK.unsqueeze(-1), torch.nan)
-    assert torch.equal(extractor(garbage, MASK), states)
+    states.sum().backward()
+    expected = {name: x.grad for name, x in extractor.named_parameters()}
+    extractor.zero_grad()
+    garbage = extractor(history.masked_fill(~MASK.unsqueeze(-1), torch.nan), MASK)
+    garbage.sum().backward()
+    assert torch.equal(garbage, states)
+    torch.testing.assert_close({name: x.grad for name, x in extractor.named_parameters()}, expected)
     torch.testing.assert_close(extractor(history)[0], states[0])
 
 
