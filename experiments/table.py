@@ -102,6 +102,18 @@ def attention_peers() -> str:
     return "\n".join(lines)
 
 
+def planted() -> str:
+    """A row for each weighting of benchmarks/planted.json and each length that it was trained at."""
+    rows = read_benchmark("planted")["rows"]
+    lengths = list(rows[0]["mean"])
+    head = ["trained at", "weighting", *(f"{int(length):,}" for length in lengths)]
+    lines = ["| " + " | ".join(head) + " |", "|---:|---" + "|---:" * len(lengths) + "|"]
+    for row in rows:
+        found = [f"{100 * row['mean'][length]:.1f}" for length in lengths]
+        lines.append("| " + " | ".join([f"{row['trained_at']:,}", row["weighting"], *found]) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     folder = ROOT / "experiments" / "ml-100k"
     results = [read_result(folder / f"{name}.json") for name in (*FLOORS, "target-attention")]
@@ -118,6 +130,7 @@ def main() -> None:
         ("attention-64", attention("target", "64")),
         ("attention-sequence", attention("sequence")),
         ("attention-peers", attention_peers()),
+        ("planted", planted()),
     ):
         update_readme_table(page, name, table)
 

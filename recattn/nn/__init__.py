@@ -1,12 +1,14 @@
 """Attention as retrieval: a scorer compares, a weighting decides, a layer returns what was found.
 
     scores  = scorer(query, keys)       AdditiveScorer, DotScorer, ScaledDotScorer, BilinearScorer, ActivationUnitScorer
-    scores += bias                      RecencyBias(ages), TimeBias(times, now)
-    weights = weighting(scores, mask)   Softmax, HardRetrieval, TopK; the gates Sigmoid, Identity
-    output  = weights @ values          AttentionPooling(scorer, weighting), MultiHeadAttention
+    scores += bias                      RecencyBias(ages), AlibiBias, T5Bias, TimeBias(times, now), DecayBias, ...
+    weights = weighting(scores, mask)   Softmax, Sparsemax, Entmax15, TopK, HardRetrieval; the gates Sigmoid, Identity
+    output  = weights @ values          AttentionPooling(scorer, weighting), MultiHeadAttention, HSTUAttention
 
-Around them: MLP and Dice; factored_readout, softmax retrieval for every candidate at every position of a history; the
-losses sampled_softmax_loss and binary_loss.
+Cheaper for long histories: LinearAttention, LinformerAttention, ReformerAttention; SearchedAttention with DotSearch,
+CategorySearch or SimHashSearch; BucketHashPooling, ClusterPooling, SummaryPooling. Made of these: Encoder, Decoder,
+ReversibleEncoder, TargetStack, and DIEN's InterestExtractor and InterestEvolution. Beside them are the losses. The
+README next to this file says which to use when.
 
 Every layer is called ``layer(query, keys, values=None, mask=None, *, bias=None, need_weights=True)`` and returns
 ``Attended(output, weights)``; masks are boolean with True for a real event. Imports torch and nothing else.

@@ -93,11 +93,11 @@ def test_soft_retrieval_goes_to_indexing_as_the_temperature_falls(soft):
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_hard_retrieval_of_k_is_the_mean_of_the_k_best_or_of_all_there_are(k):
-    scores, values = torch.randn(3, 1, 7), torch.randn(3, 7, 2)
-    mask = (torch.arange(7) < torch.tensor([[7], [3], [0]]))[:, None]
+    scores, values = torch.randn(4, 1, 7), torch.randn(4, 7, 2)
+    mask = (torch.arange(7) < torch.tensor([[7], [3], [1], [0]]))[:, None]
     for train in (False, True):
         weights = HardRetrieval(k=k).train(train)(scores, mask)
-        for row, real in enumerate((7, 3, 0)):
+        for row, real in enumerate((7, 3, 1, 0)):
             best = scores[row, 0, :real].argsort(descending=True)[:k]
             expected = values[row, best].mean(0) if real else torch.zeros(2)
             torch.testing.assert_close((weights @ values)[row, 0], expected)
