@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from attention_plot import draw
 from din_speed import processor
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -406,6 +407,7 @@ def main() -> None:
             "sequence": measure(sequence_mechanisms(longest), 0, options),
         }
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result).savefig(options.output.with_suffix(".svg"), metadata={"Date": None})
 
 
 if __name__ == "__main__":

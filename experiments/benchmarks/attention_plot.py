@@ -1,4 +1,4 @@
-"""Draw attention.svg from attention.json: time and memory against the length of the history.
+"""The picture of attention.py: time and memory against the length of the history. Alone it draws attention.json again.
 
 python experiments/benchmarks/attention_plot.py
 """
@@ -38,6 +38,8 @@ def lines(axes: Axes, rows: dict[str, dict], chosen: dict[str, str], key: str, u
             kept = {int(length): unit * value for length, value in rows[name]["kept_seconds"].items()}
             axes.plot(list(kept), list(kept.values()), color=colour, linewidth=2, linestyle=":")
     axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.grid(color="#e4e8ea", linewidth=0.8)
     axes.set_axisbelow(True)
 
@@ -57,8 +59,7 @@ def draw(result: dict) -> Figure:
     memory_target.set_ylabel("megabytes at the peak")
     for axes in (memory_target, memory_sequence):
         axes.set_xlabel("events in the history")
-    for axes in (time_target, time_sequence):
-        axes.legend(frameon=False, fontsize=10.5, loc="upper left")
+        axes.legend(frameon=False, fontsize=11, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     return figure
 
 

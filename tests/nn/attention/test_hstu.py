@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recattn.errors import ConfigError
 from recattn.nn import (
@@ -20,20 +19,6 @@ BATCH, QUERIES, LENGTH, DIM, HEADS = 3, 5, 7, 6, 2
 LENGTHS = torch.tensor([7, 2, 4])
 MASK = torch.arange(LENGTH) < LENGTHS[:, None]
 NOW = 1_700_000_000
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.elements = max(self.elements, result.numel())
-        return result
 
 
 def awake(layer):
@@ -291,13 +276,13 @@ def test_runs_under_autocast(need_weights):
     assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
-def test_the_weights_of_a_long_history_are_never_held(monkeypatch):
+def test_the_weights_of_a_long_history_are_never_held(monkeypatch, largest_tensor):
     monkeypatch.setattr(pointwise, "CPU_ELEMENTS", 4096)
     monkeypatch.setattr(hstu, "causal_mask", None)  # no length x length mask either
     layer, x, kept = causal_layer(), sequence(2, 211).requires_grad_(), []
     mask = torch.arange(211) < torch.tensor([[211], [97]])
     with (
-        LargestTensor() as largest,
+        largest_tensor() as largest,
         torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x),
     ):
         layer(x, x, mask=mask, need_weights=False).output.sum().backward()

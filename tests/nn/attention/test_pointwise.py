@@ -11,20 +11,6 @@ from recattn.nn.attention.pointwise import pointwise_attention, pointwise_weight
 BATCH, HEADS, QUERIES, LENGTH, KEY_DIM, VALUE_DIM = 3, 2, 7, 11, 5, 3
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.elements = max(self.elements, result.numel())
-        return result
-
-
 def split(batch, tokens, dim, dtype=torch.float64):
     """A leaf (batch, tokens, heads, dim), and what attention gets of it: the heads in front."""
     leaf = torch.randn(batch, tokens, HEADS, dim, dtype=dtype, requires_grad=True)
@@ -138,13 +124,13 @@ def test_gradients_are_those_of_finite_differences(batch, causal):
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("causal", [False, True])
-def test_scores_of_all_pairs_are_never_held(batch, causal, monkeypatch):
+def test_scores_of_all_pairs_are_never_held(batch, causal, monkeypatch, largest_tensor):
     """2 x 97 x 97 pairs a row; the bound is a tenth of them, the inputs are smaller still."""
     monkeypatch.setattr(pointwise, "CPU_ELEMENTS", 2000)
     leaves, (q, k, v) = inputs(batch, 97, 97)
     mask, kept = (torch.arange(97) < torch.tensor([[90], [40]])[:batch])[:, None, None], []
     with (
-        LargestTensor() as largest,
+        largest_tensor() as largest,
         torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x),
     ):
         pointwise_attention(q, k, v, mask, causal=causal).sum().backward()

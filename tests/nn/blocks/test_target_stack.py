@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import recattn.nn as rnn
@@ -125,26 +124,11 @@ def test_the_history_is_prepared_once_for_all_candidates():
     assert rows == [BATCH * LENGTH] * 3 * LAYERS
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
-def test_work_and_memory_grow_in_proportion_to_the_length():
+def test_work_and_memory_grow_in_proportion_to_the_length(largest_tensor):
     made, flops = stack(), []
     for length in (101, 202, 303):
         query, keys = inputs(2, length)
-        with LargestTensor() as largest, FlopCounterMode(display=False) as counter:
+        with largest_tensor() as largest, FlopCounterMode(display=False) as counter:
             made(query, keys, need_weights=False).output.sum().backward()
         flops.append(counter.get_total_flops())
         assert largest.elements == BATCH * length * 2 * 4 * SOURCE_DIM  # the two halves of SwiGLU; length^2 is more

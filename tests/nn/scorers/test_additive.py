@@ -2,25 +2,10 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recattn.errors import ConfigError
 from recattn.nn import ActivationUnitScorer, AdditiveScorer
 from recattn.nn.scorers import activation_unit, additive
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.elements = max(self.elements, result.numel())
-        return result
 
 
 def test_additive_by_hand():
@@ -74,7 +59,7 @@ def test_additive_in_blocks_equals_its_reference_forward_and_backward(bound, act
 
 @pytest.mark.parametrize("bound", [300, 1000, 3000])
 @pytest.mark.parametrize("kind", ["additive", "unit", "unit, learning"])
-def test_no_tensor_over_all_pairs_is_made_or_kept(kind, bound, monkeypatch):
+def test_no_tensor_over_all_pairs_is_made_or_kept(kind, bound, monkeypatch, largest_tensor):
     """2 x 17 x 19 pairs of 13 numbers are 8398, which neither a forward nor a backward pass may hold."""
     monkeypatch.setattr(additive, "PAIR_ELEMENTS", bound)
     monkeypatch.setattr(activation_unit, "PAIR_ELEMENTS", bound)
@@ -86,7 +71,7 @@ def test_no_tensor_over_all_pairs_is_made_or_kept(kind, bound, monkeypatch):
     query, keys = torch.randn(2, 17, 5, requires_grad=True), torch.randn(2, 19, 5, requires_grad=True)
     kept = []
     with (
-        LargestTensor() as largest,
+        largest_tensor() as largest,
         torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x),
     ):
         scorer(query, keys).sum().backward()
