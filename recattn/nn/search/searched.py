@@ -25,10 +25,10 @@ class SearchedAttention(nn.Module):
 
     Only the found events are gathered, projected and attended to, a copy for each query: queries x k in place of
     length. The search remains to be paid for, and costs about what one head of fused attention costs. Measured on one
-    core, 1e5 events 64 wide, 64 queries, k = 64, forward and backward: 27 ms with DotSearch and 34 with SimHashSearch
-    (codes given) against 77 for AttentionPooling, 33 and 35 against 211 with two heads; forward alone 24 and 30 against
-    20, 29 and 50 against 59. With 1e4 events it gains nothing (5 against 2 ms forward, 7 against 7 forward and
-    backward): there exact attention is the better choice, unless its scorer is dear.
+    core, 1e5 events 64 wide, 64 queries, k = 100, forward and backward: 30 ms with DotSearch and 35 with SimHashSearch
+    (codes given) against 93 for AttentionPooling, 34 and 38 against 259 for MultiHeadAttention with four heads; forward
+    alone 24 and 29 against 19, 26 and 31 against 73. At 1e4 events it gains little or nothing: there exact attention is
+    the better choice, unless its scorer is dear.
 
     >>> import torch
     >>> from recattn.nn import AttentionPooling, DotScorer, DotSearch, Softmax
