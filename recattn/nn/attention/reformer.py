@@ -126,8 +126,7 @@ class ReformerAttention(nn.Module):
         if bias is not None:
             raise ConfigError("bias must be None: ReformerAttention finds pairs by their hashes, which know of no bias")
         mask = shared_mask("ReformerAttention", mask, keys)
-        mask = keys.new_ones(keys.shape[:2], dtype=torch.bool) if mask is None else mask.squeeze(-2)
-        mask = mask.expand(keys.shape[:2])
+        mask = keys.new_ones(keys.shape[:2], dtype=torch.bool) if mask is None else mask.expand(keys.shape[:2])
         q, v = (
             at_least_float32(split_heads(fill_masked(x, mask.unsqueeze(-1), 0.0), self.num_heads))
             for x in (self.query_projection(keys), self.value_projection(keys if values is None else values))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 from recattn.nn.attended import fill_masked
 from recattn.nn.blocks.encoder import Encoded, ask_itself, block_biases, check_width, fresh_copy, reset_parts
 from recattn.nn.checks import check_choice, check_count, check_fraction
-from recattn.nn.dense.feed_forward import FEED_FORWARD_ACTIVATIONS, FeedForward
-
-ReversibleFeedForward = Literal["relu", "gelu", "silu", "swiglu"]
+from recattn.nn.dense.feed_forward import FEED_FORWARD_ACTIVATIONS, FeedForward, FeedForwardActivation
 
 
 class ReversibleBlock(nn.Module):
@@ -28,7 +26,7 @@ class ReversibleBlock(nn.Module):
         *,
         attention: nn.Module,
         hidden_dim: int | None,
-        feed_forward: ReversibleFeedForward,
+        feed_forward: FeedForwardActivation,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -92,7 +90,7 @@ class ReversibleEncoder(nn.Module):
         attention: nn.Module,
         num_layers: int,
         hidden_dim: int | None = None,
-        feed_forward: ReversibleFeedForward = "relu",
+        feed_forward: FeedForwardActivation = "relu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -102,7 +100,7 @@ class ReversibleEncoder(nn.Module):
         check_fraction("dropout", dropout)
         check_width("attention", attention, dim)
         self.dim, self.num_layers, self.hidden_dim, self.dropout = dim, num_layers, hidden_dim, dropout
-        self.feed_forward: ReversibleFeedForward = feed_forward
+        self.feed_forward: FeedForwardActivation = feed_forward
         self.blocks = nn.ModuleList(
             ReversibleBlock(dim, attention=attention, hidden_dim=hidden_dim, feed_forward=feed_forward, dropout=dropout)
             for _ in range(num_layers)
