@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,17 +106,29 @@ def target_attention() -> Iterator[Pair]:
         yield from target_pairs(given)
 
 
-def target_pairs(given: Histories) -> Iterator[Pair]:
+def pair_on(
+    given: Histories,
+    layer: str,
+    peer: str,
+    ours: nn.Module,
+    theirs: Callable[[Histories], Tensor],
+    *more: nn.Module,
+) -> Pair:
+    """Our layer asked in the common way; writing the history out is part of what it costs them."""
     candidates, events, mask = given
+    return Pair(
+        layer,
+        peer,
+        str(given),
+        lambda: ours(candidates, events, mask=mask, need_weights=False).output,
+        lambda: theirs(given.written_out()),
+        given.leaves,
+        (ours, *more),
+    )
 
-    def asked(layer: nn.Module) -> Callable[[], Tensor]:
-        return lambda: layer(candidates, events, mask=mask, need_weights=False).output
 
-    def pair(layer: str, peer: str, ours: nn.Module, theirs: Callable[[Histories], Tensor], *more: nn.Module) -> Pair:
-        # Writing the history out is part of what it costs them.
-        return Pair(
-            layer, peer, str(given), asked(ours), lambda: theirs(given.written_out()), given.leaves, (ours, *more)
-        )
+def target_pairs(given: Histories) -> Iterator[Pair]:
+    pair = partial(pair_on, given)
 
     def unit(activation: str) -> nn.Module:
         return rnn.AttentionPooling(
@@ -151,41 +164,37 @@ def target_pairs(given: Histories) -> Iterator[Pair]:
 def search() -> Iterator[Pair]:
     """Long histories, of which few events are found or whose buckets are summed."""
     for given in (histories(16, 1, 1000), histories(1, 64, 10_000)):
-        candidates, events, mask = given
+        yield from search_pairs(given)
 
-        def pair(
-            layer: str, peer: str, ours: nn.Module, theirs: Callable[[Histories], Tensor], *more: nn.Module
-        ) -> Pair:
-            asked = lambda: ours(candidates, events, mask=mask, need_weights=False).output  # noqa: B023, E731
-            written = lambda: theirs(given.written_out())  # noqa: B023, E731
-            return Pair(layer, peer, str(given), asked, written, given.leaves, (ours, *more))  # noqa: B023
 
-        attention = MultiHeadTargetAttention(DIM, DIM, num_heads=HEADS)
-        eta = SimpleNamespace(reuse_hash=True, hash_bits=32)
-        eta.lsh_hash = lambda vectors, rotations: ETA.lsh_hash(None, vectors, rotations)
-        rotations = torch.randn(1, DIM, 32)
+def search_pairs(given: Histories) -> Iterator[Pair]:
+    pair = partial(pair_on, given)
+    attention = MultiHeadTargetAttention(DIM, DIM, num_heads=HEADS)
+    eta = SimpleNamespace(reuse_hash=True, hash_bits=32)
+    eta.lsh_hash = lambda vectors, rotations: ETA.lsh_hash(None, vectors, rotations)
+    rotations = torch.randn(1, DIM, 32)
 
-        def eta_attention(rows: Histories) -> Tensor:
-            found, real = ETA.topk_retrieval(eta, rotations, *rows, topk=50)  # noqa: B023
-            return attention(rows.candidates, found, real)  # noqa: B023
+    def eta_attention(rows: Histories) -> Tensor:
+        found, real = ETA.topk_retrieval(eta, rotations, *rows, topk=50)
+        return attention(rows.candidates, found, real)
 
-        searched = rnn.SearchedAttention(
-            rnn.SimHashSearch(DIM, k=50, num_bits=32), rnn.MultiHeadAttention(DIM, DIM, num_heads=HEADS)
-        )
-        yield pair("SimHashSearch", "fuxictr ETA", searched, eta_attention, attention)
-        twin = MultiHeadTopKAttention(DIM, attention_dim=DIM, topk=50, num_heads=1)
-        best = rnn.SearchedAttention(rnn.DotSearch(50), rnn.MultiHeadAttention(DIM, DIM, num_heads=1))
-        yield pair("DotSearch", "fuxictr TWIN MultiHeadTopKAttention", best, lambda rows: twin(*rows), twin)  # noqa: B023
-        sdim = SimpleNamespace(
-            reuse_hash=True, num_hashes=16, hash_bits=3, l2_norm=True, powers_of_two=2.0 ** torch.arange(3)
-        )
-        sdim.lsh_hash = lambda vectors, rotations: SDIM.lsh_hash(sdim, vectors, rotations)  # noqa: B023
-        planes = torch.randn(1, DIM, 16, 3)
+    searched = rnn.SearchedAttention(
+        rnn.SimHashSearch(DIM, k=50, num_bits=32), rnn.MultiHeadAttention(DIM, DIM, num_heads=HEADS)
+    )
+    yield pair("SimHashSearch", "fuxictr ETA", searched, eta_attention, attention)
+    twin = MultiHeadTopKAttention(DIM, attention_dim=DIM, topk=50, num_heads=1)
+    best = rnn.SearchedAttention(rnn.DotSearch(50), rnn.MultiHeadAttention(DIM, DIM, num_heads=1))
+    yield pair("DotSearch", "fuxictr TWIN MultiHeadTopKAttention", best, lambda rows: twin(*rows), twin)
+    sdim = SimpleNamespace(
+        reuse_hash=True, num_hashes=16, hash_bits=3, l2_norm=True, powers_of_two=2.0 ** torch.arange(3)
+    )
+    sdim.lsh_hash = lambda vectors, rotations: SDIM.lsh_hash(sdim, vectors, rotations)
+    planes = torch.randn(1, DIM, 16, 3)
 
-        def buckets(rows: Histories) -> Tensor:
-            return SDIM.lsh_attentioin(sdim, planes, *rows)  # noqa: B023
+    def buckets(rows: Histories) -> Tensor:
+        return SDIM.lsh_attentioin(sdim, planes, *rows)
 
-        yield pair("BucketHashPooling", "fuxictr SDIM", rnn.BucketHashPooling(DIM, num_groups=16, num_bits=3), buckets)
+    yield pair("BucketHashPooling", "fuxictr SDIM", rnn.BucketHashPooling(DIM, num_groups=16, num_bits=3), buckets)
 
 
 def weightings() -> Iterator[Pair]:
