@@ -62,6 +62,7 @@ def train(
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    min_item_events: int = 1,
     split: SplitName = "leave_one_out",
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
@@ -95,6 +96,7 @@ def train(
         delimiter: of a text table (default: by the file's name)
         encoding: of a text table
         time_unit: of numbers in the time column
+        min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests) or global_time (the last tenth of the time tests)
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings in the history
@@ -141,6 +143,8 @@ def train(
         time_unit=time_unit,
         say=_log.print,
     )
+    if min_item_events > 1:
+        interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
     divided = getattr(splits, split)(encoded.histories)
     for line in (*interactions.summary.lines(), *divided.summary.lines()):

@@ -79,7 +79,17 @@ def test_the_same_seed_gives_the_same_weights(columns, run, tmp_path):
 @pytest.mark.parametrize("model", ["NARM", "SASRec", "SlateDecoder"])
 def test_next_item_models_go_through_every_command(columns, tmp_path, model, capsys):
     folder = str(tmp_path / "run")
-    named = ["--model", f"recattn.models.{model}", *TRAIN, "--model.dropout", "0", "--max-epochs", "15"]
+    named = [
+        "--model",
+        f"recattn.models.{model}",
+        *TRAIN,
+        "--model.dropout",
+        "0",
+        "--model.dim",
+        "16",
+        "--max-epochs",
+        "15",
+    ]
     assert main(["train", "--output", folder, *columns, *named]) == 0
     capsys.readouterr()
     assert main(["evaluate", folder, "--json"]) == 0
@@ -90,6 +100,20 @@ def test_next_item_models_go_through_every_command(columns, tmp_path, model, cap
     (first,) = json.loads(capsys.readouterr().out)["items"]
     assert first["item"] == 100 + 9
     assert first["because"]
+
+
+def test_a_bert4rec_is_trained_saved_loaded_and_asked(columns, tmp_path, capsys):
+    """What it learns takes more sequences than these: see tests/training/test_cloze_task.py."""
+    folder = tmp_path / "run"
+    chosen = ["--model", "recattn.models.BERT4Rec", "--model.dim", "8", "--max-epochs", "1"]
+    assert main(["train", "--output", str(folder), *columns, *chosen]) == 0
+    assert "recattn.models.BERT4Rec" in (folder / "model.yaml").read_text()
+    assert main(["evaluate", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["recommend", str(folder), "--user", "u0", "--k", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["items"]
+    assert {recommended["item"] for recommended in found} == {109, 110}
+    assert all(recommended["because"] for recommended in found)
 
 
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):

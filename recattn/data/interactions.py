@@ -1,7 +1,7 @@
 """Interactions: who took what, when; the table from which everything else is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +14,7 @@ from recattn.data.movielens import read_movielens
 from recattn.data.repeats import count_repeats, seen_before
 from recattn.data.summary import Summary, content_hash
 from recattn.data.tables import Columns, from_pandas, read_table
-from recattn.errors import ConfigError
+from recattn.errors import ConfigError, DataError
 
 Duplicates = Literal["first", "keep"]
 _SHORTEST = 3  # events that leave-one-out needs: one to train on, one to validate, one to test
@@ -97,6 +97,33 @@ class Interactions:
         tables = read_movielens(Path(folder))
         return cls._build(tables.ratings, tables.items, tables.users, name, duplicates, tables.files, notes)
 
+    def without_rare_items(self, least: int) -> Self:
+        """Only the events of items that have at least so many; users left without an event go as well.
+
+        One pass, as in the protocols that keep the items of five or more events: what goes may leave a user short.
+        Raises ConfigError for least < 1, DataError where no item has so many events.
+
+        >>> import pandas as pd
+        >>> events = pd.DataFrame({"user": ["a", "a", "b"], "item": [7, 5, 7]})
+        >>> Interactions.from_frame(events).without_rare_items(2).frame["item"].tolist()
+        [7, 7]
+        """
+        if least < 1:
+            raise ConfigError(f"least must be an integer >= 1, got {least!r}")
+        counts = self.frame["item"].value_counts()
+        frequent = counts.index[counts >= least]
+        if not len(frequent):
+            raise DataError(f"no item of {self.name} has {least} events; the most frequent has {counts.max()}")
+        frame = self.frame[self.frame["item"].isin(frequent)].reset_index(drop=True)
+        items = self.items[self.items["item"].isin(frequent)].reset_index(drop=True)
+        users = self.users
+        if users is not None:
+            users = users[users["user"].isin(frame["user"])].reset_index(drop=True)
+        before = self.summary
+        gone = {f"of items with fewer than {least} events": before.kept - len(frame)}
+        summary = _summarise(frame, self.name, before.read, {**before.left_out, **gone}, before.files, before.notes)
+        return replace(self, frame=frame, items=items, users=users, summary=summary)
+
     @classmethod
     def _from_columns(cls, frame: pd.DataFrame, name: str, duplicates: Duplicates, files: tuple[Path, ...]) -> Self:
         items = None
@@ -126,7 +153,8 @@ class Interactions:
         catalogue, item_notes = _attributes(frame["item"], items, "item")
         catalogue["title"] = _titles(catalogue)
         profiles, user_notes = (None, ()) if users is None else _attributes(frame["user"], users, "user")
-        summary = _summarise(frame, name, read, left_out, files, (*notes, *item_notes, *user_notes))
+        hashes = {path.name: str(pooch.file_hash(str(path), alg="sha256")) for path in files}
+        summary = _summarise(frame, name, read, left_out, hashes, (*notes, *item_notes, *user_notes))
         return cls(frame, catalogue, profiles, name, summary)
 
 
@@ -160,7 +188,7 @@ def _summarise(
     name: str,
     read: int,
     left_out: Mapping[str, int],
-    files: tuple[Path, ...],
+    files: Mapping[str, str],
     notes: tuple[str, ...],
 ) -> Summary:
     timed = "time" in frame
@@ -179,5 +207,5 @@ def _summarise(
         short_users=int((events_per_user < _SHORTEST).sum()),
         notes=notes,
         hash=content_hash(frame),
-        files={path.name: pooch.file_hash(str(path), alg="sha256") for path in files},
+        files=files,
     )

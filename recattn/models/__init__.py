@@ -1,6 +1,8 @@
 """MODELS: ids -> scores. Plain modules that know no file, loss, optimiser, device or trainer."""
 
+from recattn.models.bert4rec import BERT4Rec
 from recattn.models.din import DIN
+from recattn.models.hstu import HSTU
 from recattn.models.narm import NARM
 from recattn.models.next_item import NextItemModel
 from recattn.models.ranker import Ranker
@@ -11,7 +13,9 @@ from recattn.models.target_attention import TargetAttention
 
 __all__ = [
     "DIN",
+    "HSTU",
     "NARM",
+    "BERT4Rec",
     "NextItemModel",
     "Ranker",
     "SASRec",

@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.batch import History
 from recattn.models.next_item import NextItemModel
 from recattn.nn import AdditiveScorer, Attended, AttentionPooling, Identity
 from recattn.nn.attended import causal_mask
 from recattn.nn.checks import check_count, check_fraction, check_positive
+from recattn.nn.dense.dropout import dropout
 
 
 class NARM(NextItemModel):
@@ -70,10 +70,10 @@ class NARM(NextItemModel):
         self.scorer.reset_parameters()
         nn.init.xavier_uniform_(self.projection.weight)
 
-    def states(self, history: History) -> Tensor:
+    def states(self, history: History, now: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `NextItemModel.states`."""
         hidden, local = self._read(history, need_weights=False)
-        together = F.dropout(torch.cat([hidden, local.output], -1), self.state_dropout, self.training)
+        together = dropout(torch.cat([hidden, local.output], -1), self.state_dropout, self.training)
         states: Tensor = self.projection(together)
         return states
 
@@ -81,14 +81,14 @@ class NARM(NextItemModel):
         """See `NextItemModel.item_embeddings`: the table that is read, and ranked by."""
         return self.item_table.weight
 
-    def weights(self, history: History) -> list[Tensor]:
+    def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:  # noqa: ARG002
         """One layer of gates, (batch, length, length)."""
         gates = self._read(history, need_weights=True)[1].weights
         return [] if gates is None else [gates]
 
     def _read(self, history: History, *, need_weights: bool) -> tuple[Tensor, Attended]:
         """The GRU's states (batch, length, hidden_dim), and what each of them finds in those before it."""
-        vectors = F.dropout(self.item_table(history.items), self.dropout, self.training)
+        vectors = dropout(self.item_table(history.items), self.dropout, self.training)
         hidden, _ = self.gru(vectors)
         length = history.items.shape[1]
         earlier = history.mask[:, None] & causal_mask(length, hidden.device)

@@ -20,48 +20,64 @@ class NextItemModel(Ranker):
     as a retriever. It is a `Ranker` like the others: the same tasks train it, the same protocol measures it.
 
     A model defines `states`, `item_embeddings` and `weights`. States must be causal: the state after event i depends on
-    the events 0..i and not on what follows. Nothing visible: state 0, all logits 0.
+    the events 0..i and not on what follows, but for the one thing that a ``time_aware`` model is told: when the request
+    comes. After event i that is the time of event i + 1, after the last event ``now``; where no time is given, that of
+    the last event itself. Nothing visible: state 0, all logits 0.
     """
 
     @abstractmethod
-    def states(self, history: History) -> Tensor:
-        """What is known after each event, (batch, length, dim); at padding some finite numbers without meaning."""
+    def states(self, history: History, now: Tensor | None = None) -> Tensor:
+        """What is known after each event, (batch, length, dim); at padding some finite numbers without meaning.
+
+        now: (batch,) int64 seconds, when the request after the last event comes; a model that is not time_aware
+            ignores it.
+        """
 
     @abstractmethod
     def item_embeddings(self) -> Tensor:
         """The items' vectors, (num_items + 1, dim); row 0, padding, has no meaning and gets no gradient."""
 
     @abstractmethod
-    def weights(self, history: History) -> list[Tensor]:
+    def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
         """The attention behind `states`, layer by layer: (batch, [heads,] length, length), 0 at padding."""
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """Logits (batch, candidates)."""
-        visible = self._visible(batch)
+        visible, moments = self._asked(batch)
+        history = batch.history
         if batch.visible is None:
-            states = self._states_at(batch.history.last(self.max_length), visible[:, :1].clamp(max=self.max_length))
-        else:
-            states = self._states_at(batch.history, visible)
+            history, visible = history.last(self.max_length), visible.clamp(max=self.max_length)
+        states = self._states_at(history, visible, moments)
         return (states * self._vectors(batch.candidates)).sum(-1)
 
     def at_positions(
-        self,
-        history: History,
-        positions: Tensor,
-        candidates: Tensor,
-        request_time: Tensor | None = None,  # noqa: ARG002
+        self, history: History, positions: Tensor, candidates: Tensor, request_time: Tensor | None = None
     ) -> Tensor:
-        """See `Ranker.at_positions`: one pass over the history and one product with the candidates."""
-        return self._states_at(history, positions) @ self._vectors(candidates).mT
+        """See `Ranker.at_positions`: one pass over the history and one product with the candidates.
+
+        A time_aware model needs a pass for each position where requests come at other times than the events did.
+        """
+        return self._states_at(history, positions, request_time) @ self._vectors(candidates).mT
+
+    def score_all(self, history: History, request_time: Tensor | None = None) -> Tensor:
+        """See `Ranker.score_all`: one state for each history, one product with the catalogue."""
+        moments = None if request_time is None else request_time[:, None]
+        states = self._states_at(
+            history.last(self.max_length), history.lengths[:, None].clamp(max=self.max_length), moments
+        )
+        scores = (states[:, 0] @ self.item_embeddings().T).float()
+        scores[:, 0] = -torch.inf
+        return scores
 
     def attention(self, batch: RankingBatch) -> list[Tensor]:
         """The weights behind each candidate's logit, layer by layer: (batch, [heads,] candidates, length)."""
-        visible, length = self._visible(batch), batch.history.items.shape[1]
+        visible, moments = self._asked(batch)
+        length = batch.history.items.shape[1]
+        visible = visible.expand_as(batch.candidates)
         windows, starts = window(batch.history, visible, self.max_length)
-        rows, last = torch.arange(len(windows.items), device=visible.device), (windows.lengths - 1).clamp(min=0)
+        now = None if moments is None else moments.expand_as(visible).flatten()
         layers = []
-        for found in self.weights(windows):
-            asked = found[rows, ..., last, :] * (windows.lengths > 0).view(-1, *[1] * (found.dim() - 2))
+        for asked in self._last_weights(windows, now):
             asked = asked.unflatten(0, visible.shape).movedim(1, -2)  # (batch, [heads,] candidates, width)
             columns = starts[..., None] + torch.arange(asked.shape[-1], device=visible.device)
             columns = columns.view(len(asked), *[1] * (asked.dim() - 3), *columns.shape[1:]).expand_as(asked)
@@ -74,18 +90,18 @@ class NextItemModel(Ranker):
 
         Exact for one event at a time. As events work together the differences do not add up to the logit.
         """
-        visible, length = self._visible(batch), batch.history.items.shape[1]
-        if batch.visible is None:  # all candidates share one window
-            visible = visible[:, :1]
+        visible, moments = self._asked(batch)
+        length = batch.history.items.shape[1]
         windows, starts = window(batch.history, visible, self.max_length)
-        width = windows.items.shape[1]
+        now, width = None if moments is None else moments.flatten(), windows.items.shape[1]
         vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
-        logits = (vectors * self._last_states(windows)[:, None]).sum(-1)
+        logits = (vectors * self._last_states(windows, now)[:, None]).sum(-1)
         lost = []
         for events in torch.arange(width, device=visible.device).split(
             max(1, LEFT_OUT_EVENTS // windows.items.numel())
         ):
-            states = self._last_states(leave_out(windows, events)).unflatten(0, (len(events), -1))
+            then = None if now is None else now.repeat(len(events))
+            states = self._last_states(leave_out(windows, events), then).unflatten(0, (len(events), -1))
             lost.append(logits - (vectors * states[:, :, None]).sum(-1))  # (events, windows, candidates of a window)
         brought = torch.cat(lost).movedim(0, -1) * windows.mask[:, None]
         brought = brought.reshape(*batch.candidates.shape, width)
@@ -98,29 +114,72 @@ class NextItemModel(Ranker):
         vectors: Tensor = F.embedding(candidates, self.item_embeddings(), padding_idx=0)
         return vectors
 
-    def _visible(self, batch: RankingBatch) -> Tensor:
-        """How many events each candidate sees, (batch, candidates)."""
+    def _asked(self, batch: RankingBatch) -> tuple[Tensor, Tensor | None]:
+        """How many events each candidate sees and when it is offered, (batch, candidates), or (batch, 1) for all."""
+        moments = batch.request_time if self.time_aware else None
         if batch.visible is not None:
-            return batch.visible
-        return batch.history.lengths[:, None].expand_as(batch.candidates)
+            return batch.visible, moments
+        visible = batch.history.lengths[:, None]
+        if moments is None or bool((moments == moments[:, :1]).all()):
+            return visible, None if moments is None else moments[:, :1]
+        return visible.expand_as(moments), moments
 
-    def _states_at(self, history: History, positions: Tensor) -> Tensor:
+    def _states_at(self, history: History, positions: Tensor, request_time: Tensor | None = None) -> Tensor:
         """The state before the event at each position (batch, positions): (batch, positions, dim), 0 at position 0."""
-        if history.items.shape[1] > self.max_length:
+        moments = self._moments(history, positions, request_time)
+        now = None if moments is None else common_request(history, positions, moments)
+        if history.items.shape[1] > self.max_length or (moments is not None and now is None):
             windows, _ = window(history, positions, self.max_length)
-            states = self._last_states(windows)
+            states = self._last_states(windows, None if moments is None else moments.flatten())
             return states.view(*positions.shape, -1)
-        states = self.states(history)
+        states = self.states(history, now)
         index = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
         found: Tensor = states.gather(1, index) * (positions > 0)[..., None]
         return found
 
-    def _last_states(self, history: History) -> Tensor:
+    def _moments(self, history: History, positions: Tensor, request_time: Tensor | None) -> Tensor | None:
+        """When each position asks, (batch, positions); None for a model that is not told, or data without times."""
+        if not self.time_aware or history.times is None:
+            return None
+        if request_time is None:
+            return history.times.gather(1, (positions - 1).clamp(min=0))
+        return request_time
+
+    def _last_weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
+        """The weights behind the state after each whole history, layer by layer: (batch, [heads,] length)."""
+        rows, last = torch.arange(len(history.items), device=history.items.device), (history.lengths - 1).clamp(min=0)
+        alive = history.lengths > 0
+        layers = [found[rows, ..., last, :] for found in self.weights(history, now)]
+        return [layer * alive.view(-1, *[1] * (layer.dim() - 1)) for layer in layers]
+
+    def _last_states(self, history: History, now: Tensor | None = None) -> Tensor:
         """The state after each whole history, (batch, dim), 0 where there is none."""
-        states = self.states(history)
+        states = self.states(history, now)
         index = (history.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
         found: Tensor = states.gather(1, index).squeeze(1) * (history.lengths > 0)[:, None]
         return found
+
+
+def common_request(history: History, positions: Tensor, moments: Tensor) -> Tensor | None:
+    """The ``now`` with which one pass over the history answers all positions at their moments, if there is one.
+
+    Inside the history a place is asked when the event that follows it happens, so a moment must be that; the positions
+    after the last event must agree on one. positions, moments: (batch, positions). Returns (batch,) or None.
+
+    >>> history = History(torch.tensor([[5, 7]]), torch.tensor([2]), torch.tensor([[10, 20]]))
+    >>> common_request(history, torch.tensor([[1, 2]]), torch.tensor([[20, 90]])).tolist()
+    [90]
+    >>> common_request(history, torch.tensor([[1, 2]]), torch.tensor([[50, 90]])) is None
+    True
+    """
+    times, length = history.times, history.items.shape[1]
+    if times is None or not length:
+        return None
+    after = positions >= history.lengths[:, None]
+    now = torch.where(after, moments, torch.iinfo(moments.dtype).min).amax(1)
+    expected = torch.where(after, now[:, None], times.gather(1, positions.clamp(max=length - 1)))
+    fits = (moments == expected) | (positions == 0)
+    return now if bool(fits.all()) else None
 
 
 def window(history: History, positions: Tensor, width: int) -> tuple[History, Tensor]:

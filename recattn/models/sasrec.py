@@ -1,17 +1,19 @@
 """SASRec and its descendants: a causal encoder reads the history, the catalogue is asked at every position."""
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
 from recattn.errors import ConfigError
+from recattn.models.event_embedding import EventEmbedding, Times
 from recattn.models.next_item import NextItemModel
-from recattn.nn import Encoded, Encoder, MultiHeadAttention
+from recattn.models.sequence_bias import SequenceBias
+from recattn.nn import Encoder, MultiHeadAttention
 from recattn.nn.blocks.encoder import EncoderFeedForward
 from recattn.nn.blocks.residual import Norm
 from recattn.nn.checks import check_count, check_fraction, check_positive
-from recattn.nn.positions.learned import LearnedPosition
 
 
 class SASRec(NextItemModel):
@@ -26,10 +28,16 @@ class SASRec(NextItemModel):
     num_layers: blocks, >= 1. max_length: events that are read, >= 2.
     attention_layer: a causal layer from and to width dim; None: a `MultiHeadAttention` with num_heads.
     learned_positions: add a learned embedding of the place; False where the attention knows order by itself (rotary).
+    times, rating_levels, profile_sizes: what else is read of an event, see `EventEmbedding`. With ``times="request"``
+        the model is time_aware: it is told when its answer is wanted, and is compared with its like.
     hidden_dim: of the feed-forward networks, by default dim. feed_forward, norm, gated: see `recattn.nn.Encoder`.
+    relative_positions, interval_bias: add a learned bias of the steps or of the time between two events to the scores,
+        see `SequenceBias`; the second is TiSASRec's idea (Li et al. 2020), blind to the request unless times says so.
+    temperature: None: logits are dot products; a number > 0: cosines divided by it.
     dropout: in [0, 1). embedding_std: standard deviation of the embeddings at the start, above 0.
     Raises ConfigError for values outside of these, and for an attention that sees the future.
 
+    >>> import torch
     >>> model = SASRec(11, dim=8, num_layers=1)
     >>> model.states(History(torch.tensor([[3, 5, 0], [2, 4, 7]]), torch.tensor([2, 3]))).shape
     torch.Size([2, 3, 8])
@@ -45,10 +53,16 @@ class SASRec(NextItemModel):
         max_length: int = 200,
         attention_layer: nn.Module | None = None,
         learned_positions: bool = True,
+        times: Times = "none",
+        rating_levels: Sequence[float] = (),
+        profile_sizes: Sequence[int] = (),
         hidden_dim: int | None = None,
         feed_forward: EncoderFeedForward = "relu",
         norm: Norm = "pre",
         gated: bool = False,
+        relative_positions: bool = False,
+        interval_bias: bool = False,
+        temperature: float | None = None,
         dropout: float = 0.2,
         embedding_std: float = 0.05,
     ) -> None:
@@ -60,9 +74,15 @@ class SASRec(NextItemModel):
         check_positive("embedding_std", embedding_std)
         self.num_items, self.dim, self.num_heads, self.num_layers = num_items, dim, num_heads, num_layers
         self.max_length, self.learned_positions = max_length, learned_positions
+        self.times: Times = times
+        self.time_aware = times == "request"
+        self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
         self.hidden_dim = dim if hidden_dim is None else hidden_dim
         self.feed_forward: EncoderFeedForward = feed_forward
         self.norm: Norm = norm
+        if temperature is not None:
+            check_positive("temperature", temperature)
+        self.relative_positions, self.interval_bias, self.temperature = relative_positions, interval_bias, temperature
         self.gated, self.dropout, self.embedding_std = gated, dropout, embedding_std
         layer = attention_layer
         if layer is None:
@@ -81,8 +101,25 @@ class SASRec(NextItemModel):
             raise ConfigError(
                 "attention_layer must be causal: a state that sees what comes next has nothing to predict"
             )
-        self.item_table = nn.Embedding(num_items + 1, dim, padding_idx=0)
-        self.position = LearnedPosition(max_length, dim, from_end=False) if learned_positions else None
+        self.bias = SequenceBias(
+            num_layers,
+            getattr(layer, "num_heads", 1),
+            max_length=max_length,
+            relative=relative_positions,
+            times=interval_bias,
+            request=self.time_aware,
+        )
+        self.events = EventEmbedding(
+            num_items,
+            dim,
+            max_length=max_length,
+            learned_positions=learned_positions,
+            times=times,
+            rating_levels=self.rating_levels,
+            profile_sizes=self.profile_sizes,
+            dropout=dropout,
+            embedding_std=embedding_std,
+        )
         self.reset_parameters()
 
     @property
@@ -91,32 +128,23 @@ class SASRec(NextItemModel):
         return self.encoder.attention
 
     def reset_parameters(self) -> None:
-        """Embeddings from N(0, embedding_std²), padding 0; positions and encoder to starts of their own."""
-        nn.init.normal_(self.item_table.weight, std=self.embedding_std)
-        with torch.no_grad():
-            self.item_table.weight[0] = 0.0
-        self.encoder.reset_parameters()
-        if self.position is not None:
-            self.position.reset_parameters()
+        """Events, biases and encoder to starts of their own."""
+        for part in (self.events, self.bias, self.encoder):
+            part.reset_parameters()
 
-    def states(self, history: History) -> Tensor:
+    def states(self, history: History, now: Tensor | None = None) -> Tensor:
         """See `NextItemModel.states`."""
-        return self._encode(history, need_weights=False).output
+        # Histories are padded on the right: what a causal layer sees of them is never padding, and without a mask
+        # its kernel is faster. The states at padding have no meaning anyway.
+        states = self.encoder(self.events(history, now), bias=self.bias(history, now)).output
+        return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 
     def item_embeddings(self) -> Tensor:
         """See `NextItemModel.item_embeddings`: one table for reading and ranking."""
-        return self.item_table.weight
+        table = self.events.items.weight
+        return table if self.temperature is None else F.normalize(table, dim=-1)
 
-    def weights(self, history: History) -> list[Tensor]:
+    def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
         """Each block's weights, (batch, heads, length, length)."""
-        return list(self._encode(history, need_weights=True).weights)
-
-    def _encode(self, history: History, *, need_weights: bool) -> Encoded:
-        mask = history.mask
-        vectors = self.item_table(history.items)
-        if self.position is not None:
-            vectors = vectors + self.position(mask)
-        encoded: Encoded = self.encoder(
-            F.dropout(vectors, self.dropout, self.training), mask, need_weights=need_weights
-        )
-        return encoded
+        bias = self.bias(history, now)
+        return list(self.encoder(self.events(history, now), history.mask, bias=bias, need_weights=True).weights)

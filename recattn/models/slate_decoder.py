@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.batch import History
 from recattn.errors import ConfigError
@@ -14,6 +13,7 @@ from recattn.nn.attended import causal_mask
 from recattn.nn.blocks.encoder import EncoderFeedForward
 from recattn.nn.blocks.residual import Norm
 from recattn.nn.checks import check_count, check_fraction, check_positive
+from recattn.nn.dense.dropout import dropout
 
 
 class Slate(NamedTuple):
@@ -125,7 +125,7 @@ class SlateDecoder(NextItemModel):
         for part in (self.encoder, self.decoder, self.recency):
             part.reset_parameters()
 
-    def states(self, history: History) -> Tensor:
+    def states(self, history: History, now: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `NextItemModel.states`: the first step of a slate after each event."""
         states = self.slate_states(history, self._every_moment(history), self._no_items(history))
         return states.squeeze(2)
@@ -134,7 +134,7 @@ class SlateDecoder(NextItemModel):
         """See `NextItemModel.item_embeddings`: one table for the history, the slate and the ranking."""
         return self.item_table.weight
 
-    def weights(self, history: History) -> list[Tensor]:
+    def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:  # noqa: ARG002
         """What the first step after each event reads of the history, layer by layer: (batch, heads, length, length)."""
         memory = self._encode(history)
         moments, nothing = self._every_moment(history), self._no_items(history)
@@ -200,7 +200,7 @@ class SlateDecoder(NextItemModel):
 
     def _encode(self, history: History) -> Tensor:
         """The history's events in their context, (batch, length, dim)."""
-        vectors = F.dropout(self.item_table(history.items), self.dropout, self.training)
+        vectors = dropout(self.item_table(history.items), self.dropout, self.training)
         memory: Tensor = self.encoder(vectors, history.mask).output
         return memory
 
@@ -211,7 +211,7 @@ class SlateDecoder(NextItemModel):
             raise ConfigError(f"slates must have at most slate_length ({self.slate_length}) items, got {k}")
         device = memory.device
         before = torch.cat([self.start.expand(*slates.shape[:2], 1, -1), self.item_table(slates[..., :-1])], 2)
-        tokens = F.dropout(before + self.step_table.weight[:k], self.dropout, self.training).flatten(1, 2)
+        tokens = dropout(before + self.step_table.weight[:k], self.dropout, self.training).flatten(1, 2)
         slate_of = torch.arange(count, device=device).repeat_interleave(k)
         own = (slate_of[:, None] == slate_of) & causal_mask(count * k, device)
         ages = positions.repeat_interleave(k, 1)[..., None] - 1 - torch.arange(memory.shape[1], device=device)

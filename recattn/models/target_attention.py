@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
@@ -18,6 +17,7 @@ from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
 from recattn.nn.attention.factored import factored_readout
 from recattn.nn.checks import check_count, check_fraction, check_positive
+from recattn.nn.dense.dropout import dropout
 from recattn.nn.dense.mlp import MLP, Activation
 
 
@@ -257,7 +257,7 @@ class TargetAttention(Ranker):
                 batch, _, queries, _ = bias.shape
                 bias = torch.cat([bias, self.profile_bias[None, :, None].expand(batch, -1, queries, -1)], -1)
                 mask = torch.cat([mask, tokens.known[:, None].expand(-1, mask.shape[1], -1)], -1)
-        values = F.dropout(values, self.dropout, self.training)
+        values = dropout(values, self.dropout, self.training)
         return Memory(self._heads(keys), self._heads(values), bias, mask[:, None], log_counted, told)
 
     def _retrieve(self, memory: Memory, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """LIGHTNING: losses, optimisers and schedules around a model. The only package that imports pytorch_lightning."""
 
+from recattn.training.cloze_task import ClozeTask
 from recattn.training.data import SequenceData
 from recattn.training.fit import Fitted, fit
 from recattn.training.next_item_task import NextItemTask
@@ -8,4 +9,14 @@ from recattn.training.sizing import data_arguments
 from recattn.training.slate_task import SlateTask
 from recattn.training.tasks import task_for
 
-__all__ = ["Fitted", "NextItemTask", "RankingTask", "SequenceData", "SlateTask", "data_arguments", "fit", "task_for"]
+__all__ = [
+    "ClozeTask",
+    "Fitted",
+    "NextItemTask",
+    "RankingTask",
+    "SequenceData",
+    "SlateTask",
+    "data_arguments",
+    "fit",
+    "task_for",
+]

@@ -19,9 +19,11 @@ from torch import Tensor
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
+from recattn.evaluation.result import write_text_atomic
 from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
+from recattn.training.checkpoints import WholeCheckpoints
 from recattn.training.data import SequenceData
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
@@ -104,18 +106,19 @@ def fit(
     task: loss and optimiser; by default ``task_for(model)``. It must hold this model.
     batch_size, positions: sequences a batch and targets a sequence, see SequenceLoader. By default 48 targets. A
         NextItemModel reads a sequence in one pass, so the targets and what only precedes them, at least one event,
-        share its max_length; by default half of it are targets.
+        share its max_length + 1, the last of which is only a target; by default half of max_length are targets.
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row without a better NDCG@10.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings must be those of that training, which ``training.json`` holds.
-    Raises ConfigError for a loss that is not a number and for sizes below 1; KeyboardInterrupt passes, the last epoch's
+    Raises ConfigError for a loss that is not a number and for sizes below 1, ArtefactError for a checkpoint that cannot
+    be written (a full disk); KeyboardInterrupt passes. In each case, and where the process is killed, the last epoch's
     checkpoint is kept.
     """
     folder = Path(folder)
     task = task_for(model) if task is None else task
-    context = model.max_length
     next_item = isinstance(model, NextItemModel)
+    context = model.max_length
     if positions is None:
         positions = context // 2 if next_item else 48
     if task.model is not model:
@@ -128,8 +131,8 @@ def fit(
     ):
         check_count(name, value)
     if next_item:
-        positions = min(positions, context - 1)
-        context -= positions
+        positions = min(positions, context)
+        context += 1 - positions
     data = SequenceData(
         split,
         batch_size=batch_size,
@@ -146,7 +149,9 @@ def fit(
     settings = {"split": split.hash, "model": describe(model), "task": task.settings, "batch_size": batch_size}
     settings |= {"positions": positions, "max_epochs": max_epochs, "patience": patience, "seed": seed}
     _keep_settings(folder / "training.json", settings)
-    best = ModelCheckpoint(folder, "best", monitor="ndcg@10", mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder, "best", monitor="ndcg@10", mode="max", enable_version_counter=False, save_weights_only=True
+    )
     # Lightning's own save_last writes no epoch that was not the best. It comes after `best`, whose state it holds.
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     # Checked before the checkpoint of the same validation is written, which is where a resumed training goes on.
@@ -160,6 +165,7 @@ def fit(
             devices=1,
             max_epochs=max_epochs,
             callbacks=[*callbacks, *shown],
+            plugins=[WholeCheckpoints()],
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             logger=False,
@@ -196,8 +202,7 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
                     f"{name} is {now.get(name)!r}, but the training to be resumed in {path.parent} had {before[name]!r}"
                 )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    write_text_atomic(path, json.dumps(settings, indent=1))
 
 
 def count_into(model: Ranker, split: Split) -> None:

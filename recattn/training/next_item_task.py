@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recattn.batch import SequenceBatch
+from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
 from recattn.models import NextItemModel
 from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, sampled_softmax_loss
@@ -59,20 +59,29 @@ class NextItemTask(RankingTask):
 
     def _sequence_loss(self, batch: SequenceBatch) -> Tensor:
         history, positions, mask = batch
-        targets = history.items.gather(1, positions)[mask]
         rows, _ = mask.nonzero(as_tuple=True)
-        states = self.model.states(history)[rows, positions[mask] - 1]
+        states = self.model.states(*all_but_last(history))[rows, positions[mask] - 1]
+        return self._loss_of(states, history.items.gather(1, positions), batch)
+
+    def _loss_of(self, states: Tensor, asked: Tensor, known: SequenceBatch) -> Tensor:
+        """The mean loss of states with the items that they were to name, at the real ones of batch x positions.
+
+        states: (targets, dim), row by row. asked: (batch, positions), the targets.
+        known: what the user had: to the target at (b, p), the events of row b before position p (0: none, no item).
+        """
+        history, positions, mask = known
+        targets = asked[mask]
         embeddings = self.model.item_embeddings()
         if self.num_negatives is None:
-            seen = self._seen(batch)
+            seen = self._seen(known, targets)
             return full_softmax_loss(states, embeddings[1:], targets - 1, seen, temperature=self.temperature)
         sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
         states = states / self.temperature
-        positive = (states * F.embedding(targets, embeddings)).sum(-1)
-        negatives = states @ F.embedding(sample, embeddings).T
-        ignored = (sample == targets[:, None]) | self._no_candidates(
-            history.items, positions, history.items.gather(1, positions), sample
-        )[mask]
+        # One look-up: its gradient is as large as the catalogue, and two would be added up.
+        vectors = F.embedding(torch.cat([targets, sample]), embeddings)
+        positive = (states * vectors[: len(targets)]).sum(-1)
+        negatives = states @ vectors[len(targets) :].T
+        ignored = (sample == targets[:, None]) | self._no_candidates(history.items, positions, asked, sample)[mask]
         if self.loss == "softmax":
             expected = self.chances[sample] * self.num_negatives
             return sampled_softmax_loss(positive, negatives, expected.log(), ignored)
@@ -81,12 +90,38 @@ class NextItemTask(RankingTask):
         return (bpr_max_loss if self.loss == "bpr-max" else binary_loss)(positive, negatives, ignored)
 
     @staticmethod
-    def _seen(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    def _seen(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Which items are no candidates of which target: pairs (number of the target, item - 1)."""
-        items = batch.history.items
-        targets = items.gather(1, batch.positions)
-        earlier = torch.arange(items.shape[1], device=items.device) < batch.positions[..., None]
-        rows, _ = batch.mask.nonzero(as_tuple=True)
-        seen = (earlier & (items[:, None] != targets[..., None]))[batch.mask]
-        numbers, places = seen.nonzero(as_tuple=True)
-        return numbers, items[rows[numbers], places] - 1
+        items, positions = known.history.items, known.positions[known.mask]
+        rows, _ = known.mask.nonzero(as_tuple=True)
+        numbers = torch.repeat_interleave(positions)
+        # Pair i of target n is event i - (pairs before n) of its row; one flat index is the quickest to follow.
+        begins = rows * items.shape[1] - (positions.cumsum(0) - positions)
+        places = torch.arange(len(numbers), device=items.device) + begins.index_select(0, numbers)
+        seen = items.flatten().index_select(0, places)
+        other = (seen != targets.index_select(0, numbers)) & (seen != 0)  # what comes again is a candidate
+        return numbers[other], seen[other] - 1
+
+
+def all_but_last(history: History) -> tuple[History, Tensor | None]:
+    """The history less its last column, and when that happened: what comes last is a target and nothing else.
+
+    A sequence of max_length + 1 events then has a model read max_length of them, and its every place is trained. Of
+    shorter rows the column is padding, and the time without use.
+
+    >>> history, now = all_but_last(History(torch.tensor([[5, 7], [4, 0]]), torch.tensor([2, 1])))
+    >>> history.items.tolist(), history.lengths.tolist(), now
+    ([[5], [4]], [1, 1], None)
+    """
+    width = history.items.shape[1] - 1
+
+    def shorten(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:, :width].contiguous()
+
+    shorter = history._replace(
+        items=history.items[:, :width].contiguous(),
+        lengths=history.lengths.clamp(max=width),
+        times=shorten(history.times),
+        ratings=shorten(history.ratings),
+    )
+    return shorter, None if history.times is None else history.times[:, -1]

@@ -111,9 +111,12 @@ class RankingTask(pl.LightningModule):
     def _no_candidates(self, items: Tensor, positions: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
         """(batch, positions, candidates) bool: True for what the user has already, but for the target itself."""
         batch, length = items.shape
-        first = torch.full((batch, self.model.num_items + 1), length, device=items.device)
-        steps = torch.arange(length, device=items.device).expand(batch, -1)
-        first = first.scatter_reduce(1, items, steps, "amin")[:, candidates]
+        known, place = candidates.unique(return_inverse=True)
+        found = torch.searchsorted(known, items).clamp(max=len(known) - 1)
+        steps = torch.arange(length, device=items.device).where(known[found] == items, length)
+        # One number for each row and candidate: for each row and item, a large catalogue took most of a step.
+        first = torch.full((batch, len(known)), length, device=items.device)
+        first = first.scatter_reduce(1, found, steps, "amin")[:, place]
         return (first[:, None] < positions[..., None]) & (candidates != targets[..., None])
 
     def on_validation_epoch_start(self) -> None:

@@ -62,12 +62,45 @@ def slate_decoder(**more: object) -> Callable[[], Ranker]:
 
 
 MODELS: dict[str, list[Case]] = {
+    "BERT4Rec": [
+        Case("defaults", lambda: rmodels.BERT4Rec(NUM_ITEMS, dim=DIM)),
+        Case(
+            "short-reader",
+            lambda: rmodels.BERT4Rec(
+                NUM_ITEMS, dim=DIM, hidden_dim=9, num_layers=1, max_length=3, norm="pre", feed_forward="swiglu"
+            ),
+        ),
+    ],
+    "HSTU": [
+        Case("defaults", lambda: rmodels.HSTU(NUM_ITEMS, dim=DIM)),
+        Case("blind", lambda: rmodels.HSTU(NUM_ITEMS, dim=DIM, times="none", num_heads=2, max_length=3)),
+        Case(
+            "everything",
+            lambda: rmodels.HSTU(
+                NUM_ITEMS, dim=DIM, embed_times=True, rating_levels=(1, 2, 3.5, 5), profile_sizes=(5, 3), max_length=5
+            ),
+        ),
+    ],
     "NARM": [
         Case("defaults", lambda: rmodels.NARM(NUM_ITEMS, dim=DIM)),
         Case("short-reader", lambda: rmodels.NARM(NUM_ITEMS, dim=DIM, hidden_dim=9, max_length=3)),
     ],
     "SASRec": [
         Case("defaults", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM)),
+        Case("cosine", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, temperature=0.1, relative_positions=True)),
+        Case("intervals", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, times="events", interval_bias=True)),
+        Case(
+            "request",
+            lambda: rmodels.SASRec(
+                NUM_ITEMS,
+                dim=DIM,
+                times="request",
+                interval_bias=True,
+                rating_levels=(1, 2, 3.5, 5),
+                profile_sizes=(5, 3),
+                max_length=4,
+            ),
+        ),
         Case("ligr", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, feed_forward="swiglu", gated=True, max_length=3)),
         Case(
             "rotary",

@@ -120,6 +120,27 @@ def test_what_is_neither_a_name_nor_a_file_is_said(tmp_path):
         load_interactions(tmp_path / "x.csv", source="x")
 
 
+def test_rare_items_go_with_users_who_have_nothing_else():
+    events = pd.DataFrame({"user": [1, 1, 2, 3, 3], "item": [7, 5, 7, 5, 9], "t": [1, 2, 3, 4, 5]})
+    kept = Interactions.from_frame(events, time_column="t").without_rare_items(2)
+    assert kept.frame[["user", "item"]].to_numpy().tolist() == [[1, 7], [1, 5], [2, 7], [3, 5]]
+    assert kept.items["item"].tolist() == [5, 7]
+    assert (kept.summary.read, kept.summary.kept, kept.summary.items) == (5, 4, 2)
+    assert kept.summary.left_out["of items with fewer than 2 events"] == 1
+    only = Interactions.from_frame(events, time_column="t").without_rare_items(1)
+    assert only.summary.hash == Interactions.from_frame(events, time_column="t").summary.hash
+    with pytest.raises(DataError, match="no item of frame has 3 events; the most frequent has 2"):
+        kept.without_rare_items(3)
+    with pytest.raises(ConfigError, match="least must be an integer >= 1, got 0"):
+        kept.without_rare_items(0)
+
+
+def test_ml_1m_has_3416_items_of_five_events(shared_data, tmp_path):
+    data = load_interactions("ml-1m", source=shared_data("ml-1m"), data_dir=tmp_path, verify=False)
+    kept = data.without_rare_items(5)
+    assert (kept.summary.kept, kept.summary.users, kept.summary.items) == (999_611, 6_040, 3_416)
+
+
 def test_rebuilt_ml_1m_is_loaded_with_an_opt_in_and_a_note(shared_data, tmp_path):
     folder = shared_data("ml-1m")
     with pytest.raises(DataError, match=r"ratings.dat has 24594136 bytes, published are 24594131.*verify=False"):

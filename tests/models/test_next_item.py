@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recattn.batch import History, RankingBatch
-from recattn.models import NARM, SlateDecoder, next_item
+from recattn.models import NARM, BERT4Rec, SlateDecoder, next_item
 from recattn.models.next_item import leave_out, window
 
 HISTORY = History(
@@ -11,7 +11,11 @@ HISTORY = History(
     torch.tensor([[10, 20, 30, 40, 50], [15, 25, 0, 0, 0], [0, 0, 0, 0, 0]]),
 )
 CANDIDATES = torch.tensor([[1, 8, 10], [1, 8, 10], [1, 8, 10]])
-MODELS = {"narm": lambda: NARM(11, dim=6), "slates": lambda: SlateDecoder(11, dim=8)}
+MODELS = {
+    "bert": lambda: BERT4Rec(11, dim=6),
+    "narm": lambda: NARM(11, dim=6),
+    "slates": lambda: SlateDecoder(11, dim=8),
+}
 
 
 @pytest.fixture(params=MODELS)

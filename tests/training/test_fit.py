@@ -340,7 +340,9 @@ def test_next_item_models_read_each_sequence_in_one_pass(cycle, tmp_path, monkey
     torch.manual_seed(0)
     model = SASRec(37, dim=8, max_length=4)
     widths, states = [], model.states
-    monkeypatch.setattr(model, "states", lambda history: widths.append(history.items.shape[1]) or states(history))
+    monkeypatch.setattr(
+        model, "states", lambda history, now=None: widths.append(history.items.shape[1]) or states(history, now)
+    )
     monkeypatch.setattr(next_item, "window", None)
     fit(model, cycle, folder=tmp_path, max_epochs=1, progress=False)
     assert max(widths) == 4

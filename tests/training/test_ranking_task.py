@@ -128,6 +128,16 @@ def test_a_sample_as_large_as_the_catalogue_is_not_taken_for_the_catalogue():
     )
 
 
+def test_which_negatives_a_user_has_takes_no_memory_of_the_size_of_the_catalogue():
+    """Nor does it matter that the sample holds an item twice, lacks most of a history, or what padding is."""
+    task = RankingTask(model_of(), num_negatives=3)
+    task.model.num_items = 10**15
+    items = torch.tensor([[10**14, 5, 10**14, 7, 0]])
+    positions, sample = torch.tensor([[1, 2, 3]]), torch.tensor([5, 10**14, 6, 5, 10**15])
+    found = task._no_candidates(items, positions, items.gather(1, positions), sample)
+    assert found.int().tolist() == [[[0, 1, 0, 0, 0], [1, 0, 0, 1, 0], [1, 1, 0, 1, 0]]]
+
+
 def clicks(rows=29):
     """Labelled candidates: a click where the candidate is the last event plus one."""
     last = torch.randint(1, NUM_ITEMS, (rows, 1))

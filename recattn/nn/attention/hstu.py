@@ -16,6 +16,7 @@ from recattn.nn.attended import (
 from recattn.nn.attention.heads import head_widths, merge_heads, split_heads
 from recattn.nn.attention.pointwise import pointwise_attention, pointwise_weights
 from recattn.nn.checks import check_count, check_fraction, check_positive
+from recattn.nn.dense.dropout import dropout
 
 
 class HSTUAttention(nn.Module):
@@ -158,7 +159,7 @@ class HSTUAttention(nn.Module):
         read = F.layer_norm(merge_heads(found), (u.shape[-1],), eps=self.eps).to(u.dtype)
         gated = torch.cat([u, read, u * read], -1) if self.concat_ua else u * read
         gated = fill_masked(gated, self._reached(mask, keys), 0.0)
-        output = self.output_projection(F.dropout(gated, self.dropout, self.training))
+        output = self.output_projection(dropout(gated, self.dropout, self.training))
         return Attended(output.squeeze(1) if single else output, weights)
 
     def _reached(self, mask: Tensor | None, keys: Tensor) -> Tensor:

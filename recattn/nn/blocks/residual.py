@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recattn.nn.checks import check_choice, check_count, check_fraction
+from recattn.nn.dense.dropout import dropout
 
 Norm = Literal["pre", "post"]
 
@@ -45,7 +45,7 @@ class Residual(nn.Module):
     def forward(self, inputs: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Inputs (..., dim), and a function from such a tensor to one of its shape, to (..., dim)."""
         change = sublayer(self.layer_norm(inputs) if self.norm == "pre" else inputs)
-        change = F.dropout(change, self.dropout, self.training)
+        change = dropout(change, self.dropout, self.training)
         if self.gate is not None:
             change = change * torch.sigmoid(self.gate(inputs))
         outputs = inputs + change

@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from recattn.nn.attended import fill_masked
 from recattn.nn.blocks.encoder import Encoded, ask_itself, block_biases, check_width, fresh_copy, reset_parts
 from recattn.nn.checks import check_choice, check_count, check_fraction
+from recattn.nn.dense.dropout import dropout
 from recattn.nn.dense.feed_forward import FEED_FORWARD_ACTIVATIONS, FeedForward, FeedForwardActivation
 
 
@@ -42,12 +42,12 @@ class ReversibleBlock(nn.Module):
         """What is added to x1, and the weights if they are needed."""
         asked = self.attention_norm(x2.to(self.attention_norm.weight.dtype))
         output, weights = ask_itself(self.attention, asked, mask, bias=bias, need_weights=need_weights)
-        return F.dropout(output, self.dropout, self.training).double(), weights
+        return dropout(output, self.dropout, self.training).double(), weights
 
     def feed(self, y1: Tensor) -> Tensor:
         """What is added to x2."""
         output = self.feed_forward(self.feed_forward_norm(y1.to(self.feed_forward_norm.weight.dtype)))
-        return F.dropout(output, self.dropout, self.training).double()
+        return dropout(output, self.dropout, self.training).double()
 
     def attention_parameters(self) -> list[nn.Parameter]:
         return _trained(self.attention_norm, self.attention)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.nn.checks import check_choice, check_count, check_fraction
+from recattn.nn.dense.dropout import dropout
 
 FeedForwardActivation = Literal["relu", "gelu", "silu", "swiglu"]
 FEED_FORWARD_ACTIVATIONS = ("relu", "gelu", "silu", "swiglu")
@@ -64,7 +65,7 @@ class FeedForward(nn.Module):
             hidden = F.relu(hidden)
         else:
             hidden = F.gelu(hidden) if self.activation == "gelu" else F.silu(hidden)
-        outputs: Tensor = self.outward(F.dropout(hidden, self.dropout, self.training))
+        outputs: Tensor = self.outward(dropout(hidden, self.dropout, self.training))
         return outputs
 
     def extra_repr(self) -> str:

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from torch import nn
 
 import recattn.nn as rnn
 from recattn.errors import ConfigError
 from recattn.models import build, describe
+from recattn.nn.dense.dropout import dropout as dropout_layer
 
 DIM, HEADS, LENGTH = 22, 2, 7
 LENGTHS = torch.tensor([7, 2, 4, 0])
@@ -52,9 +52,9 @@ def keeping_everything(made, x, mask, biases=(None, None, None)):
         if getattr(block.attention, "rotary", None) is not None:
             more = dict.fromkeys(("query_positions", "key_positions"), torch.arange(x.shape[1])[None])
         output = block.attention(asked, asked, mask=mask, bias=bias, need_weights=False, **more).output
-        x1 = x1 + nn.functional.dropout(output, made.dropout, made.training)
+        x1 = x1 + dropout_layer(output, made.dropout, made.training)
         output = block.feed_forward(block.feed_forward_norm(x1))
-        x2 = x2 + nn.functional.dropout(output, made.dropout, made.training)
+        x2 = x2 + dropout_layer(output, made.dropout, made.training)
     return made.last_norm((x1 + x2) / 2) * mask[..., None]
 
 
