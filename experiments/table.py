@@ -7,6 +7,8 @@ from typing import Any
 from recattn.evaluation import markdown_table, read_result, update_readme_table
 
 ROOT = Path(__file__).parents[1]
+STEP_PARTS = ("forward", "backward", "optimiser")
+ML_1M = ("hstu-events", "hstu-request")
 FLOORS = ("popularity", "item-knn", "ease", "ease-recency", "transitions")
 
 
@@ -114,12 +116,91 @@ def planted() -> str:
     return "\n".join(lines)
 
 
+def ml_1m() -> str:
+    """A row for each floor and model of experiments/ml-1m, called as its file."""
+    results = [read_result(ROOT / "experiments" / "ml-1m" / f"{name}.json") for name in (*FLOORS, *ML_1M)]
+    return markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"), labels=[*FLOORS, *ML_1M])
+
+
+def ml_1m_costs() -> str:
+    """What the trainings of experiments/ml-1m took."""
+    lines = ["| model | seeds | minutes of training | MB at the peak |", "|---|---:|---:|---:|"]
+    for name in ML_1M:
+        result = read_result(ROOT / "experiments" / "ml-1m" / f"{name}.json")
+        minutes, peak = (result.train_seconds or 0.0) / 60, result.peak_rss_mb or 0.0
+        lines.append(f"| {name} | {len(result.seeds)} | {minutes:.0f} | {peak:,.0f} |")
+    return "\n".join(lines)
+
+
+def large_catalogue() -> str:
+    """What training, ranking and using a model of benchmarks/large_catalogue.json took."""
+    result = read_benchmark("large_catalogue")
+    training, ranking, use, parts = (result[name] for name in ("training", "ranking", "use", "parts"))
+    rows = {
+        "training, sequences (targets) per second": f"{training['sequences_per_second']:,.0f} "
+        f"({training['targets_per_second']:,.0f})",
+        **{f"a step: {name}": f"{milliseconds(training[f'{name}_seconds'])} ms" for name in STEP_PARTS},
+        "of it: drawing 1,024 negatives": f"{milliseconds(parts['draw_negatives_seconds'])} ms",
+        "of it: which negatives a user has already": f"{milliseconds(parts['seen_negatives_seconds'])} ms",
+        "full softmax in place of the sample, targets per second": f"{parts['full_softmax_targets_per_second']:,.1f}",
+        "ranking the whole catalogue, users per second": f"{ranking['users_per_second']:,.1f}",
+        f"HR@10 after {training['steps']:,} steps (popularity)": f"{ranking['hr@10']:.3f} "
+        f"({ranking['popularity_hr@10']:.3f})",
+        "saving, loading": f"{use['save_seconds']:.1f} s, {use['load_seconds']:.1f} s, {use['saved_mb']:,.0f} MB",
+        "recommending 10 items": f"{milliseconds(use['top_10_seconds'])} ms",
+        "peak memory": f"{result['peak_rss_mb'] / 1024:.1f} GB",
+    }
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def next_item_speed() -> str:
+    """A row for each pair of benchmarks/next_item_speed.json: seconds an epoch and the most memory of both sides."""
+    result = read_benchmark("next_item_speed")
+    lines = [
+        "| recattn | peer | seconds an epoch, peer | ours | ours / peer | MB at the peak, peer | ours | ours / peer |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["recattn_over"]:
+        ours, theirs = (
+            result["medians"][side][row[loss]] for side, loss in (("recattn", "loss"), (row["peer"], "peer_loss"))
+        )
+        cells = [row["loss"], f"{row['peer']} {row['peer_loss']}"]
+        for key in ("seconds_per_epoch", "peak_mb"):
+            digits = 1 if key == "seconds_per_epoch" else 0
+            cells += [f"{theirs[key]:,.{digits}f}", f"{ours[key]:,.{digits}f}", f"{row[key]:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def next_item_top10() -> str:
+    """Users per second to whom each side of benchmarks/next_item_speed.json gives ten items, and ours over theirs."""
+    result = read_benchmark("next_item_speed")
+    times = {row["peer"]: row["users_per_second"] for row in result["recattn_over"] if row["loss"] == "softmax"}
+    lines = ["| top-10 of | users per second | recattn is faster by |", "|---|---:|---:|"]
+    for name, medians in result["medians"].items():
+        faster = f"{times[name]:.1f} times" if name in times else ""
+        lines.append(f"| {name} | {medians['softmax']['users_per_second']:,.0f} | {faster} |")
+    return "\n".join(lines)
+
+
+def next_item_data_path() -> str:
+    """A row for each loss: batches that the data path of benchmarks/next_item_speed.json makes, batches trained on."""
+    lines = ["| loss | batches made per second | batches trained on | ratio |", "|---|---:|---:|---:|"]
+    for loss, found in read_benchmark("next_item_speed")["medians"]["recattn"].items():
+        made, taken = found["data_batches_per_second"], found["batches_per_second"]
+        lines.append(f"| {loss} | {made:,.0f} | {taken:,.2f} | {found['data_over_training']:,.0f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     folder = ROOT / "experiments" / "ml-100k"
     results = [read_result(folder / f"{name}.json") for name in (*FLOORS, "target-attention")]
     table = markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"))
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "ml-100k", table)
+    for page in ("README.md", "experiments/README.md"):
+        update_readme_table(ROOT / page, "ml-1m", ml_1m())
+    update_readme_table(ROOT / "experiments" / "README.md", "ml-1m-costs", ml_1m_costs())
     for page in ("README.md", "experiments/benchmarks/README.md"):
         update_readme_table(ROOT / page, "din-speed", din_speed())
         update_readme_table(ROOT / page, "data-path", data_path())
@@ -131,6 +212,10 @@ def main() -> None:
         ("attention-sequence", attention("sequence")),
         ("attention-peers", attention_peers()),
         ("planted", planted()),
+        ("next-item-speed", next_item_speed()),
+        ("next-item-top10", next_item_top10()),
+        ("next-item-data-path", next_item_data_path()),
+        ("large-catalogue", large_catalogue()),
     ):
         update_readme_table(page, name, table)
 

@@ -10,16 +10,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recattn.models import DIN, TargetAttention
+    from recattn.models import DIN, HSTU, NARM, BERT4Rec, SASRec, TargetAttention
     from recattn.serving.recommender import load
-    from recattn.training import RankingTask
+    from recattn.training import NextItemTask, RankingTask
 
 __version__ = version("recattn")
-__all__ = ["DIN", "RankingTask", "TargetAttention", "load"]
+__all__ = ["DIN", "HSTU", "NARM", "BERT4Rec", "NextItemTask", "RankingTask", "SASRec", "TargetAttention", "load"]
 
 _HOME = {
+    "BERT4Rec": "recattn.models",
     "DIN": "recattn.models",
+    "HSTU": "recattn.models",
+    "NARM": "recattn.models",
+    "NextItemTask": "recattn.training",
     "RankingTask": "recattn.training",
+    "SASRec": "recattn.models",
     "TargetAttention": "recattn.models",
     "load": "recattn.serving.recommender",
 }

@@ -265,7 +265,14 @@ def evaluate(
     )
 
 
-def recommend(run: str, user: str | None = None, history: str | None = None, k: int = 10, json: bool = False) -> None:
+def recommend(
+    run: str,
+    user: str | None = None,
+    history: str | None = None,
+    k: int = 10,
+    request_time: int | None = None,
+    json: bool = False,
+) -> None:
     """Print the k best items for a user, with the events of the history that each drew on most.
 
     Args:
@@ -273,13 +280,15 @@ def recommend(run: str, user: str | None = None, history: str | None = None, k: 
         user: id of a user in the data
         history: ids of items, oldest first, separated by commas, for somebody who is not in the data
         k: how many
+        request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn
 
     recommender = recattn.load(run)
     raw_user = None if user is None else recommender.users.parse(user)
-    answer = recommender.recommend(raw_user, history=None if history is None else _ids(recommender, history), k=k)
+    raw_history = None if history is None else _ids(recommender, history)
+    answer = recommender.recommend(raw_user, history=raw_history, k=k, request_time=request_time)
     _show(answer, json)
 
 
@@ -288,6 +297,7 @@ def score(
     candidates: str,
     history: str | None = None,
     user: str | None = None,
+    request_time: int | None = None,
     json: bool = False,
 ) -> None:
     """Print the scores of given items after a history.
@@ -297,6 +307,7 @@ def score(
         candidates: ids of items, separated by commas
         history: ids of items, oldest first, separated by commas
         user: id of a user in the data, in place of a history
+        request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn
@@ -304,7 +315,8 @@ def score(
     recommender = recattn.load(run)
     raw_user = None if user is None else recommender.users.parse(user)
     asked = [recommender.items.parse(text) for text in _split(candidates)]
-    answer = recommender.score(asked, user=raw_user, history=None if history is None else _ids(recommender, history))
+    raw_history = None if history is None else _ids(recommender, history)
+    answer = recommender.score(asked, user=raw_user, history=raw_history, request_time=request_time)
     _show(answer, json)
 
 

@@ -7,12 +7,15 @@ from recattn.errors import ConfigError, DataError
 from recattn.evaluation.result import Result, write_text_atomic
 
 
-def markdown_table(results: Sequence[Result], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> str:
+def markdown_table(
+    results: Sequence[Result], metrics: Sequence[str] = ("hr@10", "ndcg@10"), labels: Sequence[str] | None = None
+) -> str:
     """One row a result: the model, then each metric as ``mean [low, high]``, the best mean of a column in bold.
 
     The rows stand in the given order. Models that are told the time of the target are marked "(time-aware)".
-    Raises ConfigError for no results, a metric that a result lacks, or results that are not comparable: another data
-    set, split, tie rule or set of candidates.
+    labels: what to call the rows; by default each model's class.
+    Raises ConfigError for no results, another number of labels, a metric that a result lacks, or results that are not
+    comparable: another data set, split, tie rule or set of candidates.
 
     >>> from recattn.evaluation.table import markdown_table
     >>> markdown_table([])
@@ -22,6 +25,10 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str] = ("hr@10",
     """
     if not results:
         raise ConfigError("results is empty: a table needs at least one")
+    if labels is None:
+        labels = [result.model.rpartition(".")[2] for result in results]
+    if len(labels) != len(results):
+        raise ConfigError(f"labels must be one for each of the {len(results)} results, got {len(labels)}")
     for name in ("data", "split", "split_hash", "ties", "candidates"):
         values = sorted({str(getattr(result, name)) for result in results})
         if len(values) > 1:
@@ -35,8 +42,8 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str] = ("hr@10",
         "| model | " + " | ".join(_heading(name) for name in metrics) + " |",
         "|---" * (len(metrics) + 1) + "|",
     ]
-    for result in results:
-        label = result.model.rpartition(".")[2].replace("|", "\\|") + (" (time-aware)" if result.time_aware else "")
+    for result, called in zip(results, labels, strict=True):
+        label = called.replace("|", "\\|") + (" (time-aware)" if result.time_aware else "")
         cells = []
         for name in metrics:
             mean, low, high = (_digits(result.metrics[name][part]) for part in ("mean", "low", "high"))

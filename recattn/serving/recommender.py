@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +17,7 @@ from recattn.data import Histories
 from recattn.data.batches import pad_histories
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError
+from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact, load_artefact
 
 
@@ -60,6 +62,9 @@ class Recommender:
     - Unknown items of a history are left out, and the answer's notes say which.
     - No history, or none of it known: the most popular items, and ``source`` says "popularity".
     - More asked for than there is: all there is.
+
+    A model that is time_aware is told when the request comes by ``request_time``, in seconds since 1970; without it the
+    request is taken to come with the last event. A history of raw ids has no times, and such a model does without.
     """
 
     def __init__(self, artefact: Artefact) -> None:
@@ -74,6 +79,7 @@ class Recommender:
         k: int = 10,
         num_reasons: int = 3,
         filter_seen: bool = True,
+        request_time: int | None = None,
     ) -> Answer:
         """The k best items of the catalogue after the history, with the events that each drew on most.
 
@@ -82,7 +88,7 @@ class Recommender:
         if k < 1:
             raise ConfigError(f"k must be an integer >= 1, got {k!r}")
         events, notes = self._history(user, history)
-        scores, source = self._catalogue_scores(events)
+        scores, source = self._catalogue_scores(events, request_time)
         if filter_seen:
             scores[events.items[0]] = -torch.inf
         scores[0] = -torch.inf
@@ -90,7 +96,50 @@ class Recommender:
         if k > available:
             notes.append(f"k is {k}, but only {available} items are left to recommend")
         order = torch.sort(scores, descending=True, stable=True).indices[: min(k, available)]
-        return Answer(self._answer(events, order, scores[order], source, num_reasons), source, notes)
+        found = self._answer(events, order, scores[order], source, num_reasons, request_time)
+        return Answer(found, source, notes)
+
+    def recommend_many(
+        self,
+        users: Sequence[RawId] | None = None,
+        *,
+        k: int = 10,
+        filter_seen: bool = True,
+        request_time: int | None = None,
+        batch_size: int = 256,
+    ) -> pd.DataFrame:
+        """The k best items of each user, or of all that the model knows, many users at a time and without reasons.
+
+        Returns columns user, rank (from 1), item, score: k rows a user, or as many as are left; users in the order
+        given. A user without any history has the most popular items. Raises UnknownIdError for an unknown user.
+        """
+        for name, value in (("k", k), ("batch_size", batch_size)):
+            check_count(name, value)
+        histories = self.artefact.histories
+        asked = np.arange(histories.num_users) if users is None else self.users.encode(list(users)).astype(np.int64) - 1
+        lengths = histories.lengths[asked]
+        best = np.zeros((len(asked), min(k, len(self.items))), np.int64)
+        scores = np.full(best.shape, -np.inf, np.float32)
+        for rows in np.split(np.argsort(-lengths, kind="stable"), range(batch_size, len(asked), batch_size)):
+            events = pad_histories(histories, asked[rows], lengths[rows])
+            moment = None if request_time is None else torch.full((len(rows),), request_time)
+            with torch.no_grad():
+                found = self.model.score_all(events, moment)
+            found[events.lengths == 0] = torch.from_numpy(self._popularity)
+            if filter_seen:
+                found.scatter_(1, events.items, -torch.inf)
+            found[:, 0] = -torch.inf
+            top, numbers = found.topk(best.shape[1])
+            best[rows], scores[rows] = numbers.numpy(), top.numpy()
+        row, place = np.nonzero(scores > -np.inf)
+        return pd.DataFrame(
+            {
+                "user": self.users.decode(asked[row] + 1),
+                "rank": place + 1,
+                "item": self.items.decode(best[row, place]),
+                "score": scores[row, place],
+            }
+        )
 
     def score(
         self,
@@ -99,14 +148,15 @@ class Recommender:
         user: RawId | None = None,
         history: Sequence[RawId] | None = None,
         num_reasons: int = 3,
+        request_time: int | None = None,
     ) -> Answer:
         """Scores of these candidates, in their order; comparable with each other and with `recommend`'s."""
         if not len(candidates):
             raise ConfigError("candidates is empty: name at least one item")
         numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
         events, notes = self._history(user, history)
-        scores, source = self._catalogue_scores(events)
-        return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons), source, notes)
+        scores, source = self._catalogue_scores(events, request_time)
+        return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons, request_time), source, notes)
 
     def _history(self, user: RawId | None, history: Sequence[RawId] | None) -> tuple[History, list[str]]:
         if user is not None and history is None:
@@ -124,16 +174,28 @@ class Recommender:
         alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
         return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
 
-    def _catalogue_scores(self, events: History) -> tuple[Tensor, Literal["model", "popularity"]]:
+    def _catalogue_scores(
+        self, events: History, request_time: int | None
+    ) -> tuple[Tensor, Literal["model", "popularity"]]:
         if int(events.lengths[0]) == 0:
             return torch.from_numpy(self._popularity), "popularity"
         with torch.no_grad():
-            return self.model.score_all(events)[0].clone(), "model"
+            return self.model.score_all(events, _moment(request_time))[0].clone(), "model"
 
-    def _answer(self, events: History, numbers: Tensor, scores: Tensor, source: str, num_reasons: int) -> list[Scored]:
+    def _answer(
+        self,
+        events: History,
+        numbers: Tensor,
+        scores: Tensor,
+        source: str,
+        num_reasons: int,
+        request_time: int | None,
+    ) -> list[Scored]:
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
-            brought = self.model.contributions(RankingBatch(events, numbers[None]))[0]
+            moment = _moment(request_time)
+            moments = None if moment is None else moment[:, None].expand(1, len(numbers))
+            brought = self.model.contributions(RankingBatch(events, numbers[None], request_time=moments))[0]
             reasons = [self._reasons(events, row, num_reasons) for row in brought.detach()]
         ids = self.items.decode(numbers.numpy())
         titles = [self.items.title(int(number)) for number in numbers]
@@ -158,6 +220,11 @@ class Recommender:
         counts = np.bincount(self.artefact.histories.items, minlength=len(self.items) + 1)
         shares: NDArray[np.float32] = (counts / max(1, counts.sum())).astype(np.float32)
         return shares
+
+
+def _moment(request_time: int | None) -> Tensor | None:
+    """As a batch of one."""
+    return None if request_time is None else torch.tensor([request_time])
 
 
 def load(folder: str | Path) -> Recommender:

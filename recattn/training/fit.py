@@ -3,10 +3,8 @@
 import contextlib
 import json
 import logging
-import math
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor
 
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
@@ -23,6 +20,7 @@ from recattn.evaluation.result import write_text_atomic
 from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
+from recattn.training.callbacks import FreshSeed, StayStopped, StopOnNaN, Stopwatch
 from recattn.training.checkpoints import WholeCheckpoints
 from recattn.training.data import SequenceData
 from recattn.training.progress import TrainingProgress
@@ -35,53 +33,14 @@ class Fitted:
     """What a training came to.
 
     best_epoch: the epoch, from 1, whose weights the model now has; epochs: how many were run.
-    ndcg: its NDCG@10 on the validation part. seconds: training and validation, of this call alone where it was resumed.
+    ndcg: its NDCG@10 on the validation part. seconds: training and validation, with
+        those of the epochs before it where it was resumed.
     """
 
     best_epoch: int
     epochs: int
     ndcg: float
     seconds: float
-
-
-class FreshSeed(Callback):
-    """Seeds each epoch by its number, so that a resumed training draws what an uninterrupted one would have drawn."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
-
-
-class StayStopped(Callback):
-    """Ends a resumed training at once where patience had run out before: Lightning would run one epoch more."""
-
-    def __init__(self, stopping: EarlyStopping) -> None:
-        self.stopping = stopping
-
-    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        if self.stopping.wait_count >= self.stopping.patience:
-            trainer.should_stop = True
-
-
-class StopOnNaN(Callback):
-    """Ends a training whose loss is no longer a number; the checkpoints of earlier epochs stay."""
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        _module: pl.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        *_: object,
-    ) -> None:
-        value = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        loss = 0.0 if value is None else float(value)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"the loss became {loss} in epoch {trainer.current_epoch + 1}: lower learning_rate; "
-                f"what earlier epochs reached is in {trainer.default_root_dir}"
-            )
 
 
 def fit(
@@ -157,14 +116,14 @@ def fit(
     # Checked before the checkpoint of the same validation is written, which is where a resumed training goes on.
     stopping = EarlyStopping("ndcg@10", mode="max", patience=patience, check_on_train_epoch_end=False)
     callbacks: list[Callback] = [FreshSeed(seed), StopOnNaN(), stopping, StayStopped(stopping), best, latest]
+    watch = Stopwatch()
     shown = [TrainingProgress()] if progress else []
-    began = time.perf_counter()
     with _quiet_lightning():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=max_epochs,
-            callbacks=[*callbacks, *shown],
+            callbacks=[watch, *callbacks, *shown],
             plugins=[WholeCheckpoints()],
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -187,7 +146,7 @@ def fit(
         best_epoch=int(kept["epoch"]) + 1,
         epochs=trainer.current_epoch,
         ndcg=float(best.best_model_score or 0.0),
-        seconds=time.perf_counter() - began,
+        seconds=watch.seconds,
     )
 
 

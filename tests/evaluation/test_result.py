@@ -167,6 +167,13 @@ def test_table_shows_means_with_intervals_and_the_best_in_bold(result):
     ]
 
 
+def test_rows_are_called_as_asked(result):
+    table = markdown_table([result, result], ["hr@10"], labels=["shallow", "deep"])
+    assert [line.split(" |")[0] for line in table.splitlines()[2:]] == ["| shallow", "| deep"]
+    with pytest.raises(ConfigError, match="labels must be one for each of the 2 results, got 1"):
+        markdown_table([result, result], ["hr@10"], labels=["shallow"])
+
+
 @pytest.mark.parametrize("name", ["data", "split", "split_hash", "ties", "candidates"])
 def test_results_that_are_not_comparable_get_no_table(result, name):
     with pytest.raises(ConfigError, match=f"differ in {name} "):

@@ -40,6 +40,47 @@ def test_scores_fall(recommender):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_many_users_at_once_are_answered_as_one_by_one(recommender):
+    for seen_out in (True, False):
+        table = recommender.recommend_many(k=4, filter_seen=seen_out, batch_size=3)
+        assert table["user"].unique().tolist() == recommender.users.decode(range(1, 1 + len(recommender.users)))
+        for user, rows in table.groupby("user"):
+            alone = recommender.recommend(user, k=4, filter_seen=seen_out, num_reasons=0).items
+            assert rows["rank"].tolist() == list(range(1, len(alone) + 1))
+            assert rows["item"].tolist() == [scored.item for scored in alone]
+            assert rows["score"].tolist() == pytest.approx([scored.score for scored in alone], rel=1e-5)
+
+
+def test_chosen_users_come_in_the_order_asked_and_all_there_is_at_most(recommender):
+    table = recommender.recommend_many([104, 101, 104], k=1000)
+    left = len(recommender.items) - len(
+        set(
+            recommender.artefact.histories.items[
+                recommender.artefact.histories.offsets[4] : recommender.artefact.histories.offsets[5]
+            ]
+        )
+    )
+    assert table["user"].tolist()[0] == table["user"].tolist()[-1] == 104
+    assert (table["user"] == 104).sum() == 2 * left
+    with pytest.raises(UnknownIdError, match="424242"):
+        recommender.recommend_many([424242])
+    with pytest.raises(ConfigError, match="k must be an integer >= 1, got 0"):
+        recommender.recommend_many(k=0)
+
+
+def test_the_request_time_reaches_a_model_that_reads_it(recommender, monkeypatch):
+    told = []
+    score_all = recommender.model.score_all
+    monkeypatch.setattr(
+        recommender.model, "score_all", lambda events, moment=None: told.append(moment) or score_all(events, moment)
+    )
+    recommender.recommend(100, request_time=12345)
+    recommender.recommend(100)
+    recommender.score([1001], user=100, request_time=777)
+    recommender.recommend_many([100, 101], request_time=99)
+    assert [None if moment is None else moment.tolist() for moment in told] == [[12345], None, [777], [99, 99]]
+
+
 def test_unknown_user_is_named(recommender):
     with pytest.raises(UnknownIdError, match="424242"):
         recommender.recommend(424242)

@@ -175,9 +175,13 @@ def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, tmp_path, mo
 
 def test_resuming_a_finished_training_changes_nothing(cycle, tmp_path):
     model, fitted = train(cycle, tmp_path, max_epochs=2)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    kept["callbacks"]["Stopwatch"]["seconds"] += 1000.0
+    torch.save(kept, tmp_path / "last.ckpt")
     again, found = train(cycle, tmp_path, max_epochs=2, resume=True)
     assert_equal(again.state_dict(), model.state_dict())
     assert replace(found, seconds=0.0) == replace(fitted, seconds=0.0)
+    assert found.seconds > 1000.0, "the time of the epochs before counts"
 
 
 def test_resuming_a_training_that_stopped_early_changes_nothing(cycle, tmp_path, monkeypatch):
