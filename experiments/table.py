@@ -119,7 +119,11 @@ def planted() -> str:
 def ml_1m() -> str:
     """A row for each floor and model of experiments/ml-1m, called as its file."""
     results = [read_result(ROOT / "experiments" / "ml-1m" / f"{name}.json") for name in (*FLOORS, *ML_1M)]
-    return markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"), labels=[*FLOORS, *ML_1M])
+    labels = [
+        f"{name} (time-aware)" if result.time_aware else name
+        for name, result in zip((*FLOORS, *ML_1M), results, strict=True)
+    ]
+    return markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"), labels=labels)
 
 
 def ml_1m_costs() -> str:

@@ -143,7 +143,7 @@ def train(
         time_unit=time_unit,
         say=_log.print,
     )
-    if min_item_events > 1:
+    if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
     divided = getattr(splits, split)(encoded.histories)
@@ -185,14 +185,12 @@ def train(
         "data": interactions.name,
         "data_hash": interactions.summary.hash,
         "interactions": len(encoded.histories.items),
+        "min_item_events": min_item_events,
         "split": {"name": divided.name, "arguments": dict(divided.arguments), "hash": divided.hash},
         "ties": ties,
         "seed": seed,
         "training": {
-            "loss": loss,
-            "num_negatives": num_negatives,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
+            **task.settings,
             "batch_size": batch_size,
             "positions": positions,
             "max_epochs": max_epochs,
@@ -254,7 +252,7 @@ def evaluate(
         wide = (result.metrics[name] for name in ("hr@10", "ndcg@10"))
         narrow = (result.metrics[name] for name in ("hr@5", "hr@20", "hr@50", "mrr"))
         table.add_row(
-            result.model.rpartition(".")[2],
+            result.label,
             *(f"{m['mean']:.4f} ({m['low']:.3f}-{m['high']:.3f})" for m in wide),
             *(f"{m['mean']:.4f}" for m in narrow),
         )

@@ -102,6 +102,20 @@ def test_next_item_models_go_through_every_command(columns, tmp_path, model, cap
     assert first["because"]
 
 
+def test_rare_items_can_be_left_out(columns, tmp_path, capsys):
+    folder = tmp_path / "run"
+    chosen = ["--output", str(folder), *columns, "--model.dim", "8", "--max-epochs", "1"]
+    assert main(["train", *chosen, "--min-item-events", "33"]) == 0
+    assert re.search(r"left out: [1-9]\d* of items with fewer than 33 events", capsys.readouterr().err)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["min_item_events"] == 33
+    assert manifest["interactions"] < 360
+    assert main(["train", "--output", str(folder), *columns, "--min-item-events", "1000", "--overwrite"]) == 2
+    assert "no item of ring.csv has 1000 events" in capsys.readouterr().err
+    assert main(["train", "--output", str(folder), *columns, "--min-item-events", "0", "--overwrite"]) == 2
+    assert "least must be an integer >= 1, got 0" in capsys.readouterr().err
+
+
 def test_a_bert4rec_is_trained_saved_loaded_and_asked(columns, tmp_path, capsys):
     """What it learns takes more sequences than these: see tests/training/test_cloze_task.py."""
     folder = tmp_path / "run"

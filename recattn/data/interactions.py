@@ -108,7 +108,7 @@ class Interactions:
         >>> Interactions.from_frame(events).without_rare_items(2).frame["item"].tolist()
         [7, 7]
         """
-        if least < 1:
+        if isinstance(least, bool) or not isinstance(least, int) or least < 1:
             raise ConfigError(f"least must be an integer >= 1, got {least!r}")
         counts = self.frame["item"].value_counts()
         frequent = counts.index[counts >= least]
@@ -120,8 +120,10 @@ class Interactions:
         if users is not None:
             users = users[users["user"].isin(frame["user"])].reset_index(drop=True)
         before = self.summary
-        gone = {f"of items with fewer than {least} events": before.kept - len(frame)}
-        summary = _summarise(frame, self.name, before.read, {**before.left_out, **gone}, before.files, before.notes)
+        reason = f"of items with fewer than {least} events"
+        left_out = dict(before.left_out)
+        left_out[reason] = left_out.get(reason, 0) + before.kept - len(frame)
+        summary = _summarise(frame, self.name, before.read, left_out, before.files, before.notes)
         return replace(self, frame=frame, items=items, users=users, summary=summary)
 
     @classmethod

@@ -53,6 +53,11 @@ class Result:
     command: str
     commit: str | None
 
+    @property
+    def label(self) -> str:
+        """What a table calls it: the model without its module, marked where it is told when the target happened."""
+        return self.model.rpartition(".")[2] + (" (time-aware)" if self.time_aware else "")
+
 
 def write_result(path: str | Path, result: Result) -> None:
     """Write the result as JSON, whole or not at all.

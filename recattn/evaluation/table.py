@@ -12,8 +12,8 @@ def markdown_table(
 ) -> str:
     """One row a result: the model, then each metric as ``mean [low, high]``, the best mean of a column in bold.
 
-    The rows stand in the given order. Models that are told the time of the target are marked "(time-aware)".
-    labels: what to call the rows; by default each model's class.
+    The rows stand in the given order.
+    labels: what to call the rows, by default as `Result.label` does.
     Raises ConfigError for no results, another number of labels, a metric that a result lacks, or results that are not
     comparable: another data set, split, tie rule or set of candidates.
 
@@ -26,7 +26,7 @@ def markdown_table(
     if not results:
         raise ConfigError("results is empty: a table needs at least one")
     if labels is None:
-        labels = [result.model.rpartition(".")[2] for result in results]
+        labels = [result.label for result in results]
     if len(labels) != len(results):
         raise ConfigError(f"labels must be one for each of the {len(results)} results, got {len(labels)}")
     for name in ("data", "split", "split_hash", "ties", "candidates"):
@@ -43,7 +43,7 @@ def markdown_table(
         "|---" * (len(metrics) + 1) + "|",
     ]
     for result, called in zip(results, labels, strict=True):
-        label = called.replace("|", "\\|") + (" (time-aware)" if result.time_aware else "")
+        label = called.replace("|", "\\|")
         cells = []
         for name in metrics:
             mean, low, high = (_digits(result.metrics[name][part]) for part in ("mean", "low", "high"))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
+from recattn.models.rating_levels import rating_codes
 from recattn.nn import RecencyBias, TimeBias
 
 
@@ -50,8 +51,6 @@ class EventBias(nn.Module):
                 now = history.times.gather(1, (visible - 1).clamp(min=0))
             bias = bias + self.time(history.times, now)
         if self.rating is not None and history.ratings is not None:
-            codes = torch.searchsorted(self.levels, history.ratings.to(self.levels.dtype)).clamp(
-                max=len(self.levels) - 1
-            )
+            codes = rating_codes(history.ratings, self.levels)
             bias = bias + F.embedding(codes, self.rating.weight).transpose(1, 2)[:, :, None]
         return bias

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
-from recattn.errors import ConfigError
 from recattn.models.profile import ProfileTokens
-from recattn.nn.checks import check_choice
+from recattn.models.rating_levels import check_levels, rating_codes
+from recattn.nn.checks import check_choice, check_count, check_fraction, check_positive
 from recattn.nn.dense.dropout import dropout
-from recattn.nn.positions.gaps import query_times
+from recattn.nn.positions.gaps import bucket_edges, query_times
 from recattn.nn.positions.learned import LearnedPosition
 
 Times = Literal["none", "events", "request"]
@@ -40,6 +40,7 @@ class EventEmbedding(nn.Module):
     """
 
     levels: Tensor
+    edges: Tensor
 
     def __init__(
         self,
@@ -56,8 +57,11 @@ class EventEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("times", times, ("none", "events", "request"))
-        if list(rating_levels) != sorted(set(rating_levels)):
-            raise ConfigError(f"rating_levels must ascend without repeats, got {tuple(rating_levels)!r}")
+        check_levels(rating_levels)
+        check_fraction("dropout", dropout)
+        check_positive("embedding_std", embedding_std)
+        for size in profile_sizes:
+            check_count("profile_sizes", size)
         self.times: Times = times
         self.dropout, self.embedding_std = dropout, embedding_std
         self.items = nn.Embedding(num_items + 1, dim, padding_idx=0)
@@ -66,6 +70,7 @@ class EventEmbedding(nn.Module):
         self.before = nn.Embedding(GAP_BUCKETS, dim) if times != "none" else None
         self.after = nn.Embedding(GAP_BUCKETS, dim) if times == "request" else None
         self.profile = ProfileTokens(profile_sizes, dim, dropout=dropout) if profile_sizes else None
+        self.register_buffer("edges", bucket_edges(GAP_BUCKETS), persistent=False)
         self.register_buffer("levels", torch.tensor(tuple(rating_levels), dtype=torch.float32), persistent=False)
         self.reset_parameters()
 
@@ -89,28 +94,17 @@ class EventEmbedding(nn.Module):
         if self.position is not None:
             found = found + self.position(history.mask)
         if self.rating is not None and history.ratings is not None:
-            codes = torch.searchsorted(self.levels, history.ratings.to(self.levels.dtype))
-            found = found + self.rating(codes.clamp(max=len(self.levels) - 1))
+            found = found + self.rating(rating_codes(history.ratings, self.levels))
         times = history.times
         if self.before is not None and times is not None:
-            found = found + self.before(gap_buckets(since_previous(times)))
+            found = found + self.before(torch.bucketize(since_previous(times), self.edges, right=True))
         if self.after is not None and times is not None:
             asked = query_times(times, history.mask, now=last_time(history) if now is None else now)
-            found = found + self.after(gap_buckets(asked - times))
+            found = found + self.after(torch.bucketize(asked - times, self.edges, right=True))
         if self.profile is not None:
             tokens = self.profile(history)
             found = found + (tokens.values * tokens.known[..., None]).sum(1, keepdim=True)
         return dropout(found, self.dropout, self.training)
-
-
-def gap_buckets(gaps: Tensor) -> Tensor:
-    """Integer seconds to buckets 0..GAP_BUCKETS-1; a gap below 0 counts as none.
-
-    >>> gap_buckets(torch.tensor([-5, 0, 1, 2, 3, 4, 10**12])).tolist()
-    [0, 0, 1, 2, 2, 3, 31]
-    """
-    edges = 2 ** torch.arange(GAP_BUCKETS - 1, device=gaps.device)
-    return torch.bucketize(gaps, edges, right=True)
 
 
 def since_previous(times: Tensor) -> Tensor:

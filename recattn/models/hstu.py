@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recattn.batch import History
+from recattn.errors import ConfigError
 from recattn.models.event_embedding import EventEmbedding, Times
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
@@ -61,6 +62,8 @@ class HSTU(NextItemModel):
             check_count(name, value, least=least)
         check_choice("times", times, ("none", "events", "request"))
         check_fraction("dropout", dropout)
+        if embed_times and times == "none":
+            raise ConfigError("embed_times is True, but times is 'none': there is no time to embed")
         check_positive("temperature", temperature)
         check_positive("embedding_std", embedding_std)
         self.num_items, self.dim, self.num_heads, self.num_layers = num_items, dim, num_heads, num_layers

@@ -88,12 +88,15 @@ class NextItemModel(Ranker):
     def contributions(self, batch: RankingBatch) -> Tensor:
         """What each logit loses where an event is left out, (batch, candidates, length): logit - logit without it.
 
-        Exact for one event at a time. As events work together the differences do not add up to the logit.
+        Exact for one event at a time. As events work together the differences do not add up to the logit. When it is
+        asked stays as it was: without a request time that of the last event, also where this is the one left out.
         """
         visible, moments = self._asked(batch)
         length = batch.history.items.shape[1]
         windows, starts = window(batch.history, visible, self.max_length)
         now, width = None if moments is None else moments.flatten(), windows.items.shape[1]
+        if now is None and self.time_aware and windows.times is not None:
+            now = windows.times.gather(1, (windows.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
         vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
         logits = (vectors * self._last_states(windows, now)[:, None]).sum(-1)
         lost = []

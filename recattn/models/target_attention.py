@@ -13,6 +13,7 @@ from recattn.errors import ConfigError
 from recattn.models.event_bias import EventBias
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
+from recattn.models.rating_levels import check_levels
 from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
 from recattn.nn.attention.factored import factored_readout
@@ -117,8 +118,7 @@ class TargetAttention(Ranker):
             raise ConfigError("time_aware is True, but use_times is False: there is no time to be aware of")
         if profile_in_readout and not readout_dims:
             raise ConfigError("profile_in_readout is True, but readout_dims is empty: a dot product reads no profile")
-        if list(rating_levels) != sorted(set(rating_levels)):
-            raise ConfigError(f"rating_levels must ascend without repeats, got {tuple(rating_levels)!r}")
+        check_levels(rating_levels)
         self.num_items, self.dim, self.num_heads, self.max_length = num_items, dim, num_heads, max_length
         self.separate_tables, self.recency = separate_tables, recency
         self.use_times, self.time_aware = use_times, time_aware

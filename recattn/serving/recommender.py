@@ -19,6 +19,7 @@ from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact, load_artefact
+from recattn.serving.best import best_items
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,8 @@ class Recommender:
 
         filter_seen: leave out what is in the history. num_reasons: events named for each item, 0 for none.
         """
-        if k < 1:
-            raise ConfigError(f"k must be an integer >= 1, got {k!r}")
-        events, notes = self._history(user, history)
+        check_count("k", k)
+        events, notes = self._history(user, history, request_time)
         scores, source = self._catalogue_scores(events, request_time)
         if filter_seen:
             scores[events.items[0]] = -torch.inf
@@ -95,8 +95,8 @@ class Recommender:
         available = int((scores > -torch.inf).sum())
         if k > available:
             notes.append(f"k is {k}, but only {available} items are left to recommend")
-        order = torch.sort(scores, descending=True, stable=True).indices[: min(k, available)]
-        found = self._answer(events, order, scores[order], source, num_reasons, request_time)
+        values, order = (row[0] for row in best_items(scores[None], min(k, available)))
+        found = self._answer(events, order, values, source, num_reasons, request_time)
         return Answer(found, source, notes)
 
     def recommend_many(
@@ -122,14 +122,13 @@ class Recommender:
         scores = np.full(best.shape, -np.inf, np.float32)
         for rows in np.split(np.argsort(-lengths, kind="stable"), range(batch_size, len(asked), batch_size)):
             events = pad_histories(histories, asked[rows], lengths[rows])
-            moment = None if request_time is None else torch.full((len(rows),), request_time)
             with torch.no_grad():
-                found = self.model.score_all(events, moment)
+                found = self.model.score_all(events, _moments(request_time, len(rows)))
             found[events.lengths == 0] = torch.from_numpy(self._popularity)
             if filter_seen:
                 found.scatter_(1, events.items, -torch.inf)
             found[:, 0] = -torch.inf
-            top, numbers = found.topk(best.shape[1])
+            top, numbers = best_items(found, best.shape[1])
             best[rows], scores[rows] = numbers.numpy(), top.numpy()
         row, place = np.nonzero(scores > -np.inf)
         return pd.DataFrame(
@@ -154,11 +153,13 @@ class Recommender:
         if not len(candidates):
             raise ConfigError("candidates is empty: name at least one item")
         numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
-        events, notes = self._history(user, history)
+        events, notes = self._history(user, history, request_time)
         scores, source = self._catalogue_scores(events, request_time)
         return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons, request_time), source, notes)
 
-    def _history(self, user: RawId | None, history: Sequence[RawId] | None) -> tuple[History, list[str]]:
+    def _history(
+        self, user: RawId | None, history: Sequence[RawId] | None, request_time: int | None
+    ) -> tuple[History, list[str]]:
         if user is not None and history is None:
             number = self.users.encode([user])[0] - 1
             known = self.artefact.histories
@@ -170,6 +171,8 @@ class Recommender:
         notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(
             missing
         )
+        if request_time is not None and self.model.time_aware:
+            notes.append("request_time is not used: a history of item ids has no times to compare it with")
         items = numbers[numbers > 0]
         alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
         return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
@@ -180,7 +183,7 @@ class Recommender:
         if int(events.lengths[0]) == 0:
             return torch.from_numpy(self._popularity), "popularity"
         with torch.no_grad():
-            return self.model.score_all(events, _moment(request_time))[0].clone(), "model"
+            return self.model.score_all(events, _moments(request_time, 1))[0].clone(), "model"
 
     def _answer(
         self,
@@ -193,10 +196,11 @@ class Recommender:
     ) -> list[Scored]:
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
-            moment = _moment(request_time)
-            moments = None if moment is None else moment[:, None].expand(1, len(numbers))
-            brought = self.model.contributions(RankingBatch(events, numbers[None], request_time=moments))[0]
-            reasons = [self._reasons(events, row, num_reasons) for row in brought.detach()]
+            moments = _moments(request_time, 1)
+            moments = None if moments is None else moments[:, None].expand(1, len(numbers))
+            with torch.no_grad():
+                brought = self.model.contributions(RankingBatch(events, numbers[None], request_time=moments))[0]
+            reasons = [self._reasons(events, row, num_reasons) for row in brought]
         ids = self.items.decode(numbers.numpy())
         titles = [self.items.title(int(number)) for number in numbers]
         return [
@@ -222,9 +226,13 @@ class Recommender:
         return shares
 
 
-def _moment(request_time: int | None) -> Tensor | None:
-    """As a batch of one."""
-    return None if request_time is None else torch.tensor([request_time])
+def _moments(request_time: int | None, count: int) -> Tensor | None:
+    """The same moment for a batch of ``count``."""
+    if request_time is None:
+        return None
+    if isinstance(request_time, bool) or not isinstance(request_time, int):
+        raise ConfigError(f"request_time must be whole seconds since 1970, got {request_time!r}")
+    return torch.full((count,), request_time)
 
 
 def load(folder: str | Path) -> Recommender:

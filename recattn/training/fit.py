@@ -70,11 +70,16 @@ def fit(
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings must be those of that training, which ``training.json`` holds.
-    Raises ConfigError for a loss that is not a number and for sizes below 1, ArtefactError for a checkpoint that cannot
-    be written (a full disk); KeyboardInterrupt passes. In each case, and where the process is killed, the last epoch's
-    checkpoint is kept.
+    Raises ConfigError for a loss that is not a number, for sizes below 1 and for a time-aware model without times,
+    ArtefactError for a checkpoint that cannot be written (a full disk); KeyboardInterrupt passes. In each case, and
+    where the process is killed, the last epoch's checkpoint is kept.
     """
     folder = Path(folder)
+    if model.time_aware and split.histories.times is None:
+        raise ConfigError(
+            f"{type(model).__name__} is told the time of the request, but the data has no times: name a time column, "
+            "or make it blind (times='none' or time_aware=False)"
+        )
     task = task_for(model) if task is None else task
     next_item = isinstance(model, NextItemModel)
     context = model.max_length

@@ -129,6 +129,7 @@ def test_rare_items_go_with_users_who_have_nothing_else():
     assert kept.summary.left_out["of items with fewer than 2 events"] == 1
     only = Interactions.from_frame(events, time_column="t").without_rare_items(1)
     assert only.summary.hash == Interactions.from_frame(events, time_column="t").summary.hash
+    assert kept.without_rare_items(2).summary == kept.summary
     with pytest.raises(DataError, match="no item of frame has 3 events; the most frequent has 2"):
         kept.without_rare_items(3)
     with pytest.raises(ConfigError, match="least must be an integer >= 1, got 0"):

@@ -3,7 +3,7 @@ import torch
 
 from recattn.batch import History
 from recattn.errors import ConfigError
-from recattn.models.event_embedding import GAP_BUCKETS, EventEmbedding, gap_buckets, last_time, since_previous
+from recattn.models.event_embedding import GAP_BUCKETS, EventEmbedding, last_time, since_previous
 
 HISTORY = History(
     torch.tensor([[3, 5, 7], [4, 0, 0]]),
@@ -55,8 +55,10 @@ def test_what_the_history_lacks_is_done_without():
 
 def test_gaps_fall_into_buckets_that_double():
     powers = 2 ** torch.arange(40)
-    assert gap_buckets(powers).tolist() == [min(i + 1, GAP_BUCKETS - 1) for i in range(40)]
-    assert gap_buckets(powers - 1).tolist() == [min(i, GAP_BUCKETS - 1) for i in range(40)]
+    edges = embedding(times="events").edges
+    buckets = torch.bucketize(torch.stack([powers, powers - 1]), edges, right=True)
+    assert buckets[0].tolist() == [min(i + 1, GAP_BUCKETS - 1) for i in range(40)]
+    assert buckets[1].tolist() == [min(i, GAP_BUCKETS - 1) for i in range(40)]
     assert since_previous(torch.zeros(2, 0, dtype=torch.int64)).shape == (2, 0)
 
 
@@ -64,7 +66,11 @@ def test_gaps_fall_into_buckets_that_double():
     ("arguments", "message"),
     [
         ({"times": "all"}, "times must be one of none, events, request, got 'all'"),
-        ({"rating_levels": (2, 1)}, r"rating_levels must ascend without repeats, got \(2, 1\)"),
+        ({"rating_levels": (2, 1)}, r"finite numbers that ascend without repeats, got \(2, 1\)"),
+        ({"rating_levels": (1.0, float("nan"))}, r"finite numbers that ascend without repeats, got \(1.0, nan\)"),
+        ({"rating_levels": ("a",)}, r"finite numbers that ascend without repeats, got \('a',\)"),
+        ({"profile_sizes": (3, -1)}, "profile_sizes must be an integer >= 1, got -1"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_a_wrong_argument_says_what_is_allowed(arguments, message):

@@ -88,6 +88,39 @@ def test_any_request_time_is_answered_as_if_the_history_ended_there(build):
     torch.testing.assert_close(asked[:, 1].float(), model.score_all(HISTORY, torch.tensor([2000, 60]))[:, 8])
 
 
+@pytest.mark.parametrize("build", [lambda: HSTU(11, dim=6), lambda: SASRec(11, dim=6, times="request")])
+@pytest.mark.parametrize("asked", [None, torch.tensor([[900, 2000], [60, 99]])])
+def test_contributions_leave_an_event_out_and_not_the_time_of_asking(build, asked):
+    model = stirred(build())
+    candidates = torch.tensor([[1, 8], [8, 1]])
+    found = model.contributions(RankingBatch(HISTORY, candidates, request_time=asked))
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        events = int(HISTORY.lengths[row])
+        now = HISTORY.times[row, events - 1] if asked is None else asked[row, column]
+        places = list(range(events))
+
+        def logit(kept, row=row, now=now, candidate=candidates[row, column]):
+            history = History(HISTORY.items[row, kept][None], torch.tensor([len(kept)]), HISTORY.times[row, kept][None])
+            return model.states(history, now.view(1))[0, -1] @ model.item_embeddings()[candidate]
+
+        for place in places:
+            without = [other for other in places if other != place]
+            torch.testing.assert_close(found[row, column, place], logit(places) - logit(without))
+
+
+@pytest.mark.parametrize("build", [lambda: HSTU(11, dim=6), lambda: SASRec(11, dim=6, times="request")])
+def test_attention_is_that_of_the_moment_of_asking(build):
+    model = stirred(build())
+    moments = torch.tensor([[900, 2000], [60, 99]])
+    layers = model.attention(RankingBatch(HISTORY, torch.tensor([[1, 8], [8, 1]]), request_time=moments))
+    for column in range(2):
+        expected = model.weights(HISTORY, moments[:, column])
+        for layer, found in zip(layers, expected, strict=True):
+            torch.testing.assert_close(layer[0, :, column], found[0, :, 3])
+            torch.testing.assert_close(layer[1, :, column], found[1, :, 1])
+    assert not torch.allclose(layers[-1][0, :, 0], layers[-1][0, :, 1])
+
+
 def test_intervals_of_the_history_are_no_knowledge_of_the_request():
     model = stirred(HSTU(11, dim=6, times="events", embed_times=True))
     assert not model.time_aware
@@ -108,6 +141,7 @@ def test_time_buckets_reach_beyond_epoch_seconds():
     ("arguments", "message"),
     [
         ({"times": "all"}, "times must be one of none, events, request, got 'all'"),
+        ({"times": "none", "embed_times": True}, "embed_times is True, but times is 'none'"),
         ({"temperature": 0.0}, "temperature must be a finite number > 0, got 0.0"),
         ({"max_length": 1}, "max_length must be an integer >= 2, got 1"),
     ],

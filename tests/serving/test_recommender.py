@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 from recattn.errors import ConfigError, UnknownIdError
 from recattn.serving import Recommender
+from recattn.serving.best import best_items
 
 LAST = {user: 1000 + (3 * (user - 100) + 10) % 13 for user in range(100, 107)}
 
@@ -51,6 +53,33 @@ def test_many_users_at_once_are_answered_as_one_by_one(recommender):
             assert rows["score"].tolist() == pytest.approx([scored.score for scored in alone], rel=1e-5)
 
 
+def test_equal_scores_stand_in_the_order_of_the_items(recommender, monkeypatch):
+    score_all = recommender.model.score_all
+    monkeypatch.setattr(recommender.model, "score_all", lambda *asked: score_all(*asked).round())
+    table = recommender.recommend_many(k=3)
+    for user, rows in table.groupby("user"):
+        alone = [scored.item for scored in recommender.recommend(user, k=3, num_reasons=0).items]
+        assert rows["item"].tolist() == alone
+
+
+def test_best_items_are_those_of_a_stable_sort():
+    torch.manual_seed(0)
+    scores = torch.randint(0, 7, (11, 13)).float()
+    for k in (1, 5, 12, 13):
+        values, numbers = best_items(scores, k)
+        expected = scores.sort(dim=1, descending=True, stable=True)
+        assert torch.equal(numbers, expected.indices[:, :k])
+        assert torch.equal(values, expected.values[:, :k])
+
+
+def test_a_time_that_is_no_whole_second_is_refused(recommender):
+    for moment in (12345.5, "yesterday", True):
+        with pytest.raises(ConfigError, match="request_time must be whole seconds since 1970, got"):
+            recommender.recommend_many(request_time=moment)
+        with pytest.raises(ConfigError, match="request_time must be whole seconds since 1970, got"):
+            recommender.recommend(100, request_time=moment)
+
+
 def test_chosen_users_come_in_the_order_asked_and_all_there_is_at_most(recommender):
     table = recommender.recommend_many([104, 101, 104], k=1000)
     left = len(recommender.items) - len(
@@ -74,8 +103,14 @@ def test_the_request_time_reaches_a_model_that_reads_it(recommender, monkeypatch
     monkeypatch.setattr(
         recommender.model, "score_all", lambda events, moment=None: told.append(moment) or score_all(events, moment)
     )
-    recommender.recommend(100, request_time=12345)
+    explained, contributions = [], recommender.model.contributions
+    monkeypatch.setattr(
+        recommender.model, "contributions", lambda batch: explained.append(batch.request_time) or contributions(batch)
+    )
+    recommender.recommend(100, k=2, request_time=12345)
     recommender.recommend(100)
+    assert explained[0].tolist() == [[12345, 12345]]
+    assert explained[1] is None
     recommender.score([1001], user=100, request_time=777)
     recommender.recommend_many([100, 101], request_time=99)
     assert [None if moment is None else moment.tolist() for moment in told] == [[12345], None, [777], [99, 99]]

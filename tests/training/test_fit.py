@@ -13,7 +13,7 @@ from recattn.data.transitions import count_transitions
 from recattn.data.windows import SequenceLoader
 from recattn.errors import ConfigError
 from recattn.evaluation import evaluate
-from recattn.models import DIN, NARM, SASRec, TargetAttention, next_item
+from recattn.models import DIN, HSTU, NARM, SASRec, TargetAttention, next_item
 from recattn.training import NextItemTask, RankingTask, fit
 
 
@@ -337,6 +337,14 @@ def test_ratings_and_profiles_are_trained_with(cycle, tmp_path):
     train(rich, tmp_path, model=model, max_epochs=1)
     assert model.event_bias.rating.weight.abs().min() > 0
     assert model.profile_bias.abs().min() > 0
+
+
+def test_a_time_aware_model_without_times_is_refused_before_anything_happens(cycle, tmp_path):
+    split = replace(cycle, histories=replace(cycle.histories, times=None))
+    (tmp_path / "last.ckpt").write_text("of another training")
+    with pytest.raises(ConfigError, match="HSTU is told the time of the request, but the data has no times: name a"):
+        fit(HSTU(37, dim=8), split, folder=tmp_path, progress=False)
+    assert (tmp_path / "last.ckpt").exists()
 
 
 def test_next_item_models_read_each_sequence_in_one_pass(cycle, tmp_path, monkeypatch):

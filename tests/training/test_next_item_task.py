@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
-from recattn.models import NARM, SASRec, SlateDecoder, TargetAttention
+from recattn.models import HSTU, NARM, SASRec, SlateDecoder, TargetAttention
 from recattn.training import NextItemTask, RankingTask, SlateTask, fit, task_for
 
 HISTORY = History(torch.tensor([[3, 5, 7, 3, 9], [4, 6, 4, 0, 0]]), torch.tensor([5, 3]))
@@ -33,6 +33,27 @@ def test_the_full_softmax_is_the_formula_target_by_target():
         left = [item for item in range(1, 12) if item not in had]
         losses.append(logits[left].logsumexp(0) - logits[target])
     torch.testing.assert_close(loss_of(NextItemTask(sasrec, temperature=0.5)), torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("build", [HSTU, lambda items, **more: SASRec(items, times="request", **more)])
+def test_a_model_that_knows_the_request_learns_each_target_at_its_own_time(build):
+    """From its own prefix alone, asked when it happened; the longest row is one event longer than the model reads."""
+    torch.manual_seed(0)
+    model, losses = build(11, dim=8, max_length=4).double().eval(), []
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    times = torch.tensor([[10, 11, 40, 90, 2000], [5, 700, 0, 0, 0]])
+    history = History(torch.tensor([[3, 5, 7, 2, 9], [4, 6, 0, 0, 0]]), torch.tensor([5, 2]), times)
+    batch = SequenceBatch(history, torch.tensor([[1, 4], [1, 0]]), torch.tensor([[True, True], [True, False]]))
+    for row, position in ((0, 1), (0, 4), (1, 1)):
+        prefix = History(history.items[[row], :position], torch.tensor([position]), times[[row], :position])
+        state = model.states(prefix, times[[row], position])[0, -1]
+        target, had = int(history.items[row, position]), history.items[row, :position].tolist()
+        left = [item for item in range(1, 12) if item not in had]
+        logits = model.item_embeddings() @ state
+        losses.append(logits[left].logsumexp(0) - logits[target])
+    torch.testing.assert_close(NextItemTask(model)._sequence_loss(batch), torch.stack(losses).mean())
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bce", "gbce", "bpr-max"])

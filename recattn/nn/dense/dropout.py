@@ -20,7 +20,7 @@ def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:  # noqa: FBT001
     >>> dropout(torch.ones(3), 0.5, training=False).tolist()
     [1.0, 1.0, 1.0]
     """
-    dropped = round(p * STEPS)
+    dropped = min(round(p * STEPS), STEPS - 1)
     if not training or dropped == 0:
         return inputs
     if inputs.device.type != "cpu" or torch.compiler.is_compiling():

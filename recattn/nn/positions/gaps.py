@@ -3,6 +3,8 @@
 Epoch seconds do not fit into fp32, which is 128 s apart there: differences come first, floats after.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,18 @@ def time_gaps(times: Tensor, now: Tensor) -> Tensor:
         raise ConfigError(f"times and now must be integers (seconds), got {times.dtype} and {now.dtype}")
     now = now.unsqueeze(1) if now.dim() == 1 else now
     return (now.long().unsqueeze(-1) - times.long().unsqueeze(-2)).clamp(min=0)
+
+
+def bucket_edges(num_buckets: int, base: float = 2.0) -> Tensor:
+    """Where buckets of gaps begin that widen by a factor: bucket 0 is below the first edge, a gap of 0.
+
+    gap >= base^i just when gap >= ceil(base^i), as gaps are whole seconds. Returns int64 (num_buckets - 1,), for
+    ``torch.bucketize(gaps, edges, right=True)``.
+
+    >>> torch.bucketize(torch.tensor([0, 1, 2, 3, 4, 10**12]), bucket_edges(5), right=True).tolist()
+    [0, 1, 2, 2, 3, 4]
+    """
+    return torch.tensor([math.ceil(base**i) for i in range(num_buckets - 1)])
 
 
 def query_times(times: Tensor, mask: Tensor | None = None, *, now: Tensor | None = None) -> Tensor:

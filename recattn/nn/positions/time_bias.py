@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recattn.errors import ConfigError
 from recattn.nn.checks import check_count
-from recattn.nn.positions.gaps import time_gaps
+from recattn.nn.positions.gaps import bucket_edges, time_gaps
 from recattn.nn.positions.tables import look_up
 
 
@@ -35,9 +35,7 @@ class TimeBias(nn.Module):
                 f"base must be > 1 with base^(num_buckets - 2) < 2^62, got {base!r} for {num_buckets} buckets"
             )
         self.num_heads, self.num_buckets, self.base = num_heads, num_buckets, base
-        # gap >= base^i just when gap >= ceil(base^i), as gaps are whole seconds.
-        edges = torch.tensor([math.ceil(base**i) for i in range(num_buckets - 1)])
-        self.register_buffer("edges", edges, persistent=False)
+        self.register_buffer("edges", bucket_edges(num_buckets, base), persistent=False)
         self.table = nn.Parameter(torch.empty(num_heads, num_buckets))
         self.reset_parameters()
 

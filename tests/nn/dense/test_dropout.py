@@ -39,6 +39,13 @@ def test_any_shape_and_type(shape, dtype):
     assert outputs.dtype == dtype
 
 
+def test_the_largest_probabilities_still_keep_a_few():
+    torch.manual_seed(4)
+    outputs = dropout(torch.ones(1009, 997), 1 - 1e-9, training=True)
+    assert outputs.isfinite().all()
+    assert 0 < (outputs != 0).sum() < 100
+
+
 def test_nothing_is_dropped_in_evaluation_or_at_0():
     inputs = torch.randn(5)
     assert dropout(inputs, 0.9, training=False) is inputs
