@@ -208,6 +208,7 @@ def main() -> None:
     for page in ("README.md", "experiments/benchmarks/README.md"):
         update_readme_table(ROOT / page, "din-speed", din_speed())
         update_readme_table(ROOT / page, "data-path", data_path())
+        update_readme_table(ROOT / page, "next-item-speed", next_item_speed())
     page = ROOT / "experiments" / "benchmarks" / "README.md"
     for name, table in (
         ("attention-claims", attention_claims()),
@@ -216,7 +217,6 @@ def main() -> None:
         ("attention-sequence", attention("sequence")),
         ("attention-peers", attention_peers()),
         ("planted", planted()),
-        ("next-item-speed", next_item_speed()),
         ("next-item-top10", next_item_top10()),
         ("next-item-data-path", next_item_data_path()),
         ("large-catalogue", large_catalogue()),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,10 +20,11 @@ from recattn.nn.checks import check_count, check_fraction, check_positive
 class SASRec(NextItemModel):
     """Self-attentive sequential recommendation (Kang and McAuley 2018): state_t = Encoder(e_1 + p_1, ..., e_t + p_t)_t.
 
-    The defaults are the paper's: two blocks, pre-norm, ReLU as wide as the model. ``feed_forward="swiglu"`` with
-    ``gated=True`` is the LiGR block of eSASRec (2025); any causal layer of `recattn.nn` goes in as ``attention_layer``.
-    With the cross-entropy over the catalogue as its loss (`NextItemTask`) it is far ahead of the paper's own figures
-    (Klenitskiy and Vasilev 2023).
+    The defaults are the paper's: two blocks, pre-norm, ReLU as wide as the model, items and places alone. The command
+    line adds ratings and profile where the data has them, but for ``--no-use-ratings`` and ``--no-use-profile``.
+    ``feed_forward="swiglu"`` with ``gated=True`` is the LiGR block of eSASRec (2025); any causal layer of `recattn.nn`
+    goes in as ``attention_layer``. With the cross-entropy over the catalogue as its loss (`NextItemTask`) it is far
+    ahead of the paper's own figures (Klenitskiy and Vasilev 2023).
 
     num_items: catalogue without padding. dim: width. num_heads: of the default attention, divides dim.
     num_layers: blocks, >= 1. max_length: events that are read, >= 2.
@@ -101,6 +103,8 @@ class SASRec(NextItemModel):
             raise ConfigError(
                 "attention_layer must be causal: a state that sees what comes next has nothing to predict"
             )
+        if relative_positions or interval_bias:
+            check_takes_pairs(layer, dim)
         self.bias = SequenceBias(
             num_layers,
             getattr(layer, "num_heads", 1),
@@ -148,3 +152,15 @@ class SASRec(NextItemModel):
         """Each block's weights, (batch, heads, length, length)."""
         bias = self.bias(history, now)
         return list(self.encoder(self.events(history, now), history.mask, bias=bias, need_weights=True).weights)
+
+
+def check_takes_pairs(layer: nn.Module, dim: int) -> None:
+    """Raise ConfigError for an attention that has no place for a bias of each pair, such as linear attention."""
+    events = torch.zeros(1, 2, dim)
+    try:
+        with torch.no_grad():
+            layer(events, events, bias=torch.zeros(1, getattr(layer, "num_heads", 1), 2, 2), need_weights=False)
+    except ConfigError as error:
+        raise ConfigError(
+            f"relative_positions and interval_bias need an attention_layer that takes a bias of each pair: {error}"
+        ) from error

@@ -8,6 +8,7 @@ from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
 from recattn.models import HSTU, SASRec
 from recattn.models.sequence_bias import TIME_BASE, TIME_BUCKETS, SequenceBias
+from recattn.nn import LinearAttention
 
 HISTORY = History(
     torch.tensor([[3, 5, 7, 2], [4, 6, 0, 0]]),
@@ -127,6 +128,13 @@ def test_intervals_of_the_history_are_no_knowledge_of_the_request():
     torch.testing.assert_close(model.states(HISTORY, NOW), model.states(HISTORY, NOW + 10**6))
     later = HISTORY._replace(times=HISTORY.times * 3)
     assert not torch.allclose(model.states(HISTORY), model.states(later))
+
+
+def test_an_attention_without_pairs_takes_no_bias_of_pairs():
+    layer = LinearAttention(6, 6, num_heads=2, causal=True)
+    assert SASRec(11, dim=6, attention_layer=layer).num_items == 11
+    with pytest.raises(ConfigError, match="relative_positions and interval_bias need an attention_layer that takes"):
+        SASRec(11, dim=6, attention_layer=layer, relative_positions=True)
 
 
 def test_time_buckets_reach_beyond_epoch_seconds():
