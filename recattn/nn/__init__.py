@@ -34,6 +34,7 @@ from recattn.nn.losses.binary import binary_loss, gbce_loss
 from recattn.nn.losses.bpr_max import bpr_max_loss
 from recattn.nn.losses.full_softmax import full_softmax_loss
 from recattn.nn.losses.sampled import sampled_softmax_loss
+from recattn.nn.losses.shared_softmax import shared_softmax_loss
 from recattn.nn.positions.alibi import AlibiBias
 from recattn.nn.positions.decay import DecayBias
 from recattn.nn.positions.distances import sequence_distances
@@ -135,5 +136,6 @@ __all__ = [
     "recovered_mass",
     "sampled_softmax_loss",
     "sequence_distances",
+    "shared_softmax_loss",
     "time_gaps",
 ]

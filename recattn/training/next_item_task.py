@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
 from recattn.models import NextItemModel
-from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, sampled_softmax_loss
+from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, shared_softmax_loss
 from recattn.nn.checks import check_positive
 from recattn.training.ranking_task import RankingTask
 
@@ -77,30 +77,54 @@ class NextItemTask(RankingTask):
             return full_softmax_loss(states, embeddings[1:], targets - 1, seen, temperature=self.temperature)
         sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
         states = states / self.temperature
+        if self.loss == "softmax":
+            return self._shared_softmax(states, embeddings, targets, sample, known)
         # One look-up: its gradient is as large as the catalogue, and two would be added up.
         vectors = F.embedding(torch.cat([targets, sample]), embeddings)
         positive = (states * vectors[: len(targets)]).sum(-1)
         negatives = states @ vectors[len(targets) :].T
         ignored = (sample == targets[:, None]) | self._no_candidates(history.items, positions, asked, sample)[mask]
-        if self.loss == "softmax":
-            expected = self.chances[sample] * self.num_negatives
-            return sampled_softmax_loss(positive, negatives, expected.log(), ignored)
         if self.loss == "gbce":
             return gbce_loss(positive, negatives, ignored, num_items=self.model.num_items, calibration=self.calibration)
         return (bpr_max_loss if self.loss == "bpr-max" else binary_loss)(positive, negatives, ignored)
 
-    @staticmethod
-    def _seen(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _shared_softmax(
+        self, states: Tensor, embeddings: Tensor, targets: Tensor, sample: Tensor, known: SequenceBatch
+    ) -> Tensor:
+        """Softmax over the sample, in pieces; what was drawn several times is computed once."""
+        drawn, times = sample.unique(return_counts=True)
+        expected = self.chances[drawn] * len(sample)
+        vectors = F.embedding(torch.cat([targets, drawn]), embeddings)
+        numbers, had = self._had(known, targets)
+        place = torch.searchsorted(drawn, had).clamp(max=len(drawn) - 1)
+        there = drawn[place] == had
+        return shared_softmax_loss(
+            states,
+            vectors[: len(targets)],
+            vectors[len(targets) :],
+            expected.log() - times.log(),
+            (numbers[there], place[there]),
+        )
+
+    def _seen(self, known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Which items are no candidates of which target: pairs (number of the target, item - 1)."""
+        numbers, had = self._had(known, targets)
+        other = (had != targets.index_select(0, numbers)) & (had != 0)  # what comes again is a candidate
+        return numbers[other], had[other] - 1
+
+    @staticmethod
+    def _had(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Each target's number with the item of each event before it, 0 among them, and last with its own."""
         items, positions = known.history.items, known.positions[known.mask]
         rows, _ = known.mask.nonzero(as_tuple=True)
-        numbers = torch.repeat_interleave(positions)
+        numbers = torch.repeat_interleave(positions + 1)
+        ends = (positions + 1).cumsum(0)
         # Pair i of target n is event i - (pairs before n) of its row; one flat index is the quickest to follow.
-        begins = rows * items.shape[1] - (positions.cumsum(0) - positions)
+        begins = rows * items.shape[1] - (ends - positions - 1)
         places = torch.arange(len(numbers), device=items.device) + begins.index_select(0, numbers)
-        seen = items.flatten().index_select(0, places)
-        other = (seen != targets.index_select(0, numbers)) & (seen != 0)  # what comes again is a candidate
-        return numbers[other], seen[other] - 1
+        had = items.flatten().index_select(0, places.clamp(max=items.numel() - 1))
+        had[ends - 1] = targets
+        return numbers, had
 
 
 def all_but_last(history: History) -> tuple[History, Tensor | None]:
