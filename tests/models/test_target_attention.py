@@ -316,8 +316,8 @@ def test_the_scorer_is_copied():
         ({"num_heads": 0}, "num_heads must divide dim"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"time_aware": True, "use_times": False}, "time_aware is True, but use_times is False"),
-        ({"rating_levels": (3, 1)}, "rating_levels must ascend without repeats"),
-        ({"rating_levels": (1, 1)}, "rating_levels must ascend without repeats"),
+        ({"rating_levels": (3, 1)}, "rating_levels must be finite numbers that ascend without repeats"),
+        ({"rating_levels": (1, 1)}, "rating_levels must be finite numbers that ascend without repeats"),
         ({"readout_dims": (5, 0)}, "hidden_dims must be an integer >= 1, got 0"),
     ],
 )

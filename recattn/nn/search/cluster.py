@@ -187,5 +187,10 @@ class ClusterPooling(nn.Module):
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """The nearest centre of each point, the first of several: |p - c|^2 is least where p . c - |c|^2 / 2 is largest."""
-    return (points @ centres.mT - centres.square().sum(-1).unsqueeze(-2) / 2).argmax(-1)
+    """The nearest centre of each point, the first of several: |p - c|^2 is least where p . c - |c|^2 / 2 is largest.
+
+    Within rounding: a product may round equal centres differently in different columns, as some processors' do.
+    """
+    closeness = points @ centres.mT - centres.square().sum(-1).unsqueeze(-2) / 2
+    rounding = 16 * torch.finfo(closeness.dtype).eps * closeness.abs().amax(-1, keepdim=True)
+    return (closeness >= closeness.amax(-1, keepdim=True) - rounding).byte().argmax(-1)
