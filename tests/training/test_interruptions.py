@@ -76,6 +76,7 @@ def strike(folder, how):
     if how == "killed":
         in_epoch_2(lambda: send(signal.SIGKILL))
     elif how == "interrupted":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
         in_epoch_2(lambda: send(signal.SIGINT))
     elif how == "killed between best and last":
         before_write(4, lambda: send(signal.SIGKILL))
