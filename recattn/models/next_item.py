@@ -94,9 +94,8 @@ class NextItemModel(Ranker):
         visible, moments = self._asked(batch)
         length = batch.history.items.shape[1]
         windows, starts = window(batch.history, visible, self.max_length)
+        moments = self._moments(batch.history, visible, moments)
         now, width = None if moments is None else moments.flatten(), windows.items.shape[1]
-        if now is None and self.time_aware and windows.times is not None:
-            now = windows.times.gather(1, (windows.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
         vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
         logits = (vectors * self._last_states(windows, now)[:, None]).sum(-1)
         lost = []
