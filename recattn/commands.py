@@ -67,6 +67,7 @@ def train(
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
+    use_features: bool = False,
     loss: Literal["softmax", "bce", "gbce", "bpr-max"] = "softmax",
     num_negatives: int | None = None,
     learning_rate: float = 3e-3,
@@ -101,6 +102,7 @@ def train(
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings in the history
         use_profile: let the model read the user's profile, where the data has one
+        use_features: let the model read the items' features (genres, year), so that it knows new items too
         loss: softmax over the candidates, or bce, each candidate a yes or no; next-item models also gbce and bpr-max
         num_negatives: candidates that are sampled for each batch (default: the whole catalogue)
         learning_rate: of Adam
@@ -115,7 +117,7 @@ def train(
     """
     import torch
 
-    from recattn.data import encode, load_interactions, splits
+    from recattn.data import encode, load_interactions, splits, with_features
     from recattn.evaluation import evaluate, hardware, peak_rss_mb, versions
     from recattn.models import Ranker, build
     from recattn.serving import Artefact, check_place, save_artefact
@@ -146,7 +148,7 @@ def train(
     if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
-    divided = getattr(splits, split)(encoded.histories)
+    divided, encoders = with_features(getattr(splits, split)(encoded.histories), interactions)
     for line in (*interactions.summary.lines(), *divided.summary.lines()):
         _log.print(line)
     specification = model or {"class_path": DEFAULT_MODEL, "init_args": {}}
@@ -154,7 +156,11 @@ def train(
     ranker = build(
         specification,
         **data_arguments(
-            specification["class_path"], encoded.histories, use_ratings=use_ratings, use_profile=use_profile
+            specification["class_path"],
+            divided.histories,
+            use_ratings=use_ratings,
+            use_profile=use_profile,
+            use_features=use_features,
         ),
     )
     if not isinstance(ranker, Ranker):
@@ -204,7 +210,7 @@ def train(
         "versions": versions(),
         "command": _command(),
     }
-    artefact = Artefact(ranker, encoded.users, encoded.items, encoded.histories, encoded.profile_encoder, manifest)
+    artefact = Artefact(ranker, encoded.users, encoded.items, divided.histories, encoders, manifest)
     save_artefact(folder, artefact, overwrite=overwrite)
     shutil.rmtree(checkpoints, ignore_errors=True)
     shown = "  ".join(f"{name} {validated.metrics[name]['mean']:.4f}" for name in ("hr@10", "ndcg@10"))

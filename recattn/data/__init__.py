@@ -1,26 +1,29 @@
 """DATA: files -> tables -> histories -> batches.
 
 load_interactions("ml-100k") -> Interactions -> encode() -> Histories, Vocabulary -> leave_one_out() -> Split
+with_features(split, interactions) -> Split with users' profiles and items' features
 """
 
 from recattn.data.encode import Encoded, encode
+from recattn.data.features import FeatureEncoder
 from recattn.data.fetch import data_folder, fetch
 from recattn.data.histories import Histories
 from recattn.data.interactions import Interactions
 from recattn.data.load import load_interactions
-from recattn.data.profile import ProfileEncoder
 from recattn.data.sources import SOURCES, Source
 from recattn.data.split import Split, SplitSummary, Targets
 from recattn.data.splits import global_time, leave_one_out
 from recattn.data.summary import Summary
 from recattn.data.vocabulary import Vocabulary
+from recattn.data.with_features import Encoders, with_features
 
 __all__ = [
     "SOURCES",
     "Encoded",
+    "Encoders",
+    "FeatureEncoder",
     "Histories",
     "Interactions",
-    "ProfileEncoder",
     "Source",
     "Split",
     "SplitSummary",
@@ -33,4 +36,5 @@ __all__ = [
     "global_time",
     "leave_one_out",
     "load_interactions",
+    "with_features",
 ]

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from recattn.data.histories import Histories
 from recattn.data.interactions import Interactions
-from recattn.data.profile import ProfileEncoder
 from recattn.data.vocabulary import Vocabulary
 from recattn.errors import ConfigError
 
@@ -18,17 +17,18 @@ class Encoded(NamedTuple):
     """Histories in numbers, and what is needed to go back to raw ids.
 
     histories: user u is the vocabulary's number u + 1 (users have no padding, items have).
-    users, items: the vocabularies. profile_encoder: None where nothing is known about the users.
+    users, items: the vocabularies.
     """
 
     histories: Histories
     users: Vocabulary
     items: Vocabulary
-    profile_encoder: ProfileEncoder | None
 
 
 def encode(interactions: Interactions, *, ties: Ties = "file", seed: int = 0) -> Encoded:
     """Sort events by (user, time, file row) and number users and items.
+
+    What is known about users and items comes in by `recattn.data.with_features`, once a split says what may be learnt.
 
     ties: what comes first among events of one user in the same second: "file" keeps the order of the file, "random"
         draws one with ``seed``. Neither depends on item ids, which leak popularity. Without times the order of the
@@ -50,17 +50,14 @@ def encode(interactions: Interactions, *, ties: Ties = "file", seed: int = 0) ->
     user = users.encode(frame["user"])
     times = frame["time"].to_numpy() if "time" in frame else None
     order = _order(user, times, np.random.default_rng(seed) if ties == "random" else None)
-    profiles = None if interactions.users is None else ProfileEncoder.fit(interactions.users)
     histories = Histories(
         items=items.encode(frame["item"])[order],
         offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users) + 1)[1:])]).astype(np.int64),
         num_items=len(items),
         times=None if times is None else times[order],
         ratings=frame["rating"].to_numpy()[order] if "rating" in frame else None,
-        profile=None if profiles is None or interactions.users is None else profiles.transform(interactions.users),
-        profile_sizes=() if profiles is None else profiles.sizes,
     )
-    return Encoded(histories, users, items, profiles)
+    return Encoded(histories, users, items)
 
 
 def _order(

@@ -17,6 +17,9 @@ class Histories:
     ratings: (events,) float32, or None.
     profile: (users, fields) int32 codes of the users' profile fields, 0 for unknown, or None.
     profile_sizes: how many codes each profile field has, the unknown one included.
+    features: (num_items + 1, sum of feature_widths) int32 codes of the items' features, field by field, 0 for none and
+        for padding, or None.
+    feature_sizes, feature_widths: how many codes each feature has, 0 included, and how many values an item may have.
 
     >>> import numpy as np
     >>> h = Histories(np.array([3, 1, 2], np.int32), np.array([0, 2, 3]), num_items=3)
@@ -31,6 +34,9 @@ class Histories:
     ratings: NDArray[np.float32] | None = None
     profile: NDArray[np.int32] | None = None
     profile_sizes: tuple[int, ...] = ()
+    features: NDArray[np.int32] | None = None
+    feature_sizes: tuple[int, ...] = ()
+    feature_widths: tuple[int, ...] = ()
 
     @property
     def num_users(self) -> int:

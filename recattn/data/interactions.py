@@ -26,7 +26,8 @@ class Interactions:
 
     frame: user, item (int32, int64 or str), where known rating (float32) and time (int64 seconds); in the order of the
         file, rows numbered from 0.
-    items: item, title, genres ("Action|Drama", where known): one row for each item of the frame, sorted by item.
+    items: item, title and what else is known (genres "Action|Drama", year): one row for each item of the frame, sorted
+        by item.
     users: user and profile columns, one row for each user of the frame, sorted by user; None where nothing is known.
     name: of the data set, or the file's name.
     summary: what was read, kept and left out.
@@ -81,21 +82,32 @@ class Interactions:
         title_column: str | None = None,
         time_unit: TimeUnit = "s",
         duplicates: Duplicates = "first",
+        items: pd.DataFrame | None = None,
+        users: pd.DataFrame | None = None,
         name: str = "frame",
     ) -> Self:
-        """Take a table in memory; it is checked like a file's, and left as it is."""
+        """Take a table in memory; it is checked like a file's, and left as it is.
+
+        items, users: what is known about them, one row each, with a column called ``item`` or ``user``.
+        """
         _check_duplicates(duplicates)
         columns = Columns(user_column, item_column, rating_column, time_column, title_column)
-        return cls._from_columns(from_pandas(frame, columns, time_unit), name, duplicates, ())
+        return cls._from_columns(from_pandas(frame, columns, time_unit), name, duplicates, (), items, users)
 
     @classmethod
     def from_movielens(
         cls, folder: str | Path, *, name: str, duplicates: Duplicates = "first", notes: tuple[str, ...] = ()
     ) -> Self:
-        """Read a folder in one of MovieLens' layouts; see `movielens.read_movielens`."""
+        """Read a folder in one of MovieLens' layouts; see `movielens.read_movielens`.
+
+        A film's year, which stands at the end of its title, becomes a column of ``items``.
+        """
         _check_duplicates(duplicates)
         tables = read_movielens(Path(folder))
-        return cls._build(tables.ratings, tables.items, tables.users, name, duplicates, tables.files, notes)
+        items = tables.items
+        if items is not None:
+            items = items.assign(year=pd.to_numeric(items["title"].str.extract(r"\((\d{4})\)\s*$", expand=False)))
+        return cls._build(tables.ratings, items, tables.users, name, duplicates, tables.files, notes)
 
     def without_rare_items(self, least: int) -> Self:
         """Only the events of items that have at least so many; users left without an event go as well.
@@ -127,12 +139,24 @@ class Interactions:
         return replace(self, frame=frame, items=items, users=users, summary=summary)
 
     @classmethod
-    def _from_columns(cls, frame: pd.DataFrame, name: str, duplicates: Duplicates, files: tuple[Path, ...]) -> Self:
-        items = None
+    def _from_columns(
+        cls,
+        frame: pd.DataFrame,
+        name: str,
+        duplicates: Duplicates,
+        files: tuple[Path, ...],
+        items: pd.DataFrame | None = None,
+        users: pd.DataFrame | None = None,
+    ) -> Self:
+        for key, table in (("item", items), ("user", users)):
+            if table is not None and key not in table:
+                raise DataError(f"the table of {key}s has no column {key!r}; it has {list(table.columns)}")
         if "title" in frame:
-            titled = frame.loc[frame["title"] != "", ["item", "title"]]
-            items, frame = titled.drop_duplicates("item"), frame.drop(columns="title")
-        return cls._build(frame, items, None, name, duplicates, files, ())
+            titled = frame.loc[frame["title"] != "", ["item", "title"]].drop_duplicates("item")
+            frame = frame.drop(columns="title")
+            known = pd.DataFrame({"item": []}) if items is None else items.drop(columns="title", errors="ignore")
+            items = titled.merge(known.astype({"item": titled["item"].dtype}), "outer", "item")
+        return cls._build(frame, items, users, name, duplicates, files, ())
 
     @classmethod
     def _build(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
+from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.profile import ProfileTokens
 from recattn.models.rating_levels import check_levels, rating_codes
 from recattn.nn.checks import check_choice, check_count, check_fraction, check_positive
@@ -31,6 +32,7 @@ class EventEmbedding(nn.Module):
         ``"request"``: and one of the time until the request that follows the event: the next event, or ``now``.
     rating_levels: the ratings that occur, ascending; each gets an embedding. Empty: ratings are not read.
     profile_sizes: codes of each profile field, 0 (unknown) included; those known are added to every event.
+    feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
     dropout: in [0, 1), of the sum, and of whole profile fields.
     Raises ConfigError for values outside of these.
 
@@ -52,6 +54,8 @@ class EventEmbedding(nn.Module):
         times: Times = "none",
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
+        feature_sizes: Sequence[int] = (),
+        feature_widths: Sequence[int] | None = None,
         dropout: float = 0.0,
         embedding_std: float = 0.05,
     ) -> None:
@@ -64,7 +68,9 @@ class EventEmbedding(nn.Module):
             check_count("profile_sizes", size)
         self.times: Times = times
         self.dropout, self.embedding_std = dropout, embedding_std
-        self.items = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        self.items = ItemEmbedding(
+            num_items, dim, feature_sizes=feature_sizes, feature_widths=feature_widths, embedding_std=embedding_std
+        )
         self.position = LearnedPosition(max_length, dim, from_end=False) if learned_positions else None
         self.rating = nn.Embedding(len(rating_levels), dim) if rating_levels else None
         self.before = nn.Embedding(GAP_BUCKETS, dim) if times != "none" else None
@@ -76,9 +82,7 @@ class EventEmbedding(nn.Module):
 
     def reset_parameters(self) -> None:
         """Items from N(0, embedding_std²), padding 0; what is added to them small, so that the item leads."""
-        nn.init.normal_(self.items.weight, std=self.embedding_std)
-        with torch.no_grad():
-            self.items.weight[0] = 0.0
+        self.items.reset_parameters()
         if self.position is not None:
             self.position.reset_parameters()
         for table in (self.rating, self.before, self.after):

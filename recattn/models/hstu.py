@@ -28,7 +28,7 @@ class HSTU(NextItemModel):
     num_items: catalogue without padding. dim: width. num_heads: >= 1. num_layers: blocks, >= 1.
     key_dim, value_dim: of a head, by default dim // num_heads. max_length: events that are read, >= 2.
     times: see above; "events" and "request" are also embedded, see `EventEmbedding`, where ``embed_times``.
-    rating_levels, profile_sizes: what else is read of an event, see `EventEmbedding`.
+    rating_levels, profile_sizes, feature_sizes, feature_widths: what else is read of an event, see `EventEmbedding`.
     temperature: > 0; the research code's .05. embedding_std: of the tables at the start, above 0.
     dropout: in [0, 1), of the events and of what W_O reads.
     Raises ConfigError for values outside of these.
@@ -53,6 +53,8 @@ class HSTU(NextItemModel):
         embed_times: bool = False,
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
+        feature_sizes: Sequence[int] = (),
+        feature_widths: Sequence[int] | None = None,
         temperature: float = 0.05,
         dropout: float = 0.2,
         embedding_std: float = 0.02,
@@ -98,9 +100,12 @@ class HSTU(NextItemModel):
             times=times if embed_times else "none",
             rating_levels=self.rating_levels,
             profile_sizes=self.profile_sizes,
+            feature_sizes=feature_sizes,
+            feature_widths=feature_widths,
             dropout=dropout,
             embedding_std=embedding_std,
         )
+        self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
 
     def reset_parameters(self) -> None:
         """Every part to its own start."""
@@ -115,7 +120,7 @@ class HSTU(NextItemModel):
 
     def item_embeddings(self) -> Tensor:
         """See `NextItemModel.item_embeddings`; of length 1, padding 0."""
-        return F.normalize(self.events.items.weight, dim=-1)
+        return F.normalize(self.events.items.all(), dim=-1)
 
     def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
         """Each block's gates, (batch, heads, length, length)."""

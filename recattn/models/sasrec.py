@@ -30,8 +30,9 @@ class SASRec(NextItemModel):
     num_layers: blocks, >= 1. max_length: events that are read, >= 2.
     attention_layer: a causal layer from and to width dim; None: a `MultiHeadAttention` with num_heads.
     learned_positions: add a learned embedding of the place; False where the attention knows order by itself (rotary).
-    times, rating_levels, profile_sizes: what else is read of an event, see `EventEmbedding`. With ``times="request"``
-        the model is time_aware: it is told when its answer is wanted, and is compared with its like.
+    times, rating_levels, profile_sizes, feature_sizes, feature_widths: what else is read of an event, see
+        `EventEmbedding`. With ``times="request"`` the model is time_aware: it is told when its answer is wanted, and
+        is compared with its like.
     hidden_dim: of the feed-forward networks, by default dim. feed_forward, norm, gated: see `recattn.nn.Encoder`.
     relative_positions, interval_bias: add a learned bias of the steps or of the time between two events to the scores,
         see `SequenceBias`; the second is TiSASRec's idea (Li et al. 2020), blind to the request unless times says so.
@@ -58,6 +59,8 @@ class SASRec(NextItemModel):
         times: Times = "none",
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
+        feature_sizes: Sequence[int] = (),
+        feature_widths: Sequence[int] | None = None,
         hidden_dim: int | None = None,
         feed_forward: EncoderFeedForward = "relu",
         norm: Norm = "pre",
@@ -121,9 +124,12 @@ class SASRec(NextItemModel):
             times=times,
             rating_levels=self.rating_levels,
             profile_sizes=self.profile_sizes,
+            feature_sizes=feature_sizes,
+            feature_widths=feature_widths,
             dropout=dropout,
             embedding_std=embedding_std,
         )
+        self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
         self.reset_parameters()
 
     @property
@@ -145,7 +151,7 @@ class SASRec(NextItemModel):
 
     def item_embeddings(self) -> Tensor:
         """See `NextItemModel.item_embeddings`: one table for reading and ranking."""
-        table = self.events.items.weight
+        table = self.events.items.all()
         return table if self.temperature is None else F.normalize(table, dim=-1)
 
     def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:

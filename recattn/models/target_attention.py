@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
 from recattn.models.event_bias import EventBias
+from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.rating_levels import check_levels
@@ -66,6 +67,7 @@ class TargetAttention(Ranker):
     rating_levels: the ratings that occur, ascending; each gets a learned bias. Empty: ratings are not read.
     profile_sizes: codes of each profile field, 0 (unknown) included; each field that is known becomes one more key and
         value.
+    feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
     profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
     transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
     dropout: share of the values' coordinates, and of the profile's fields, that are dropped in training; in [0, 1).
@@ -97,6 +99,8 @@ class TargetAttention(Ranker):
         time_aware: bool = False,
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
+        feature_sizes: Sequence[int] = (),
+        feature_widths: Sequence[int] | None = None,
         profile_in_readout: bool = False,
         transitions: int = 10,
         dropout: float = 0.3,
@@ -129,9 +133,15 @@ class TargetAttention(Ranker):
         self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
         self.weighting = Softmax() if weighting is None else copy.deepcopy(weighting)
 
-        self.value_table = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        def table() -> ItemEmbedding:
+            return ItemEmbedding(
+                num_items, dim, feature_sizes=feature_sizes, feature_widths=feature_widths, embedding_std=embedding_std
+            )
+
+        self.value_table = table()
+        self.feature_sizes, self.feature_widths = self.value_table.feature_sizes, self.value_table.feature_widths
         self.query_table, self.key_table, self.readout_table = (
-            nn.Embedding(num_items + 1, dim, padding_idx=0) if separate_tables else self.value_table for _ in range(3)
+            table() if separate_tables else self.value_table for _ in range(3)
         )
         self.item_bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
         width = (2 + len(self.profile_sizes) * profile_in_readout) * dim
@@ -149,12 +159,10 @@ class TargetAttention(Ranker):
     def reset_parameters(self) -> None:
         """Embeddings from N(0, embedding_std²), the padding row and all biases 0."""
         of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
-        of_profile = () if self.profile is None else (*self.profile.keys, *self.profile.values)
-        for table in dict.fromkeys((*of_items, *of_profile)):  # one table may be all four
-            if isinstance(table, nn.Embedding):
-                nn.init.normal_(table.weight, std=self.embedding_std)
-                if table.padding_idx is not None:
-                    nn.init.zeros_(table.weight[table.padding_idx])
+        for table in dict.fromkeys(of_items):  # one table may be all four
+            table.reset_parameters()
+        for weight in () if self.profile is None else self.profile.parameters():
+            nn.init.normal_(weight, std=self.embedding_std)
         nn.init.zeros_(self.item_bias.weight)
 
     def forward(self, batch: RankingBatch) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from recattn.data import Histories, ProfileEncoder, Split, Vocabulary, splits
+from recattn.data import Encoders, FeatureEncoder, Histories, Split, Vocabulary, splits
 from recattn.errors import ArtefactError, RecattnError
 from recattn.models import Ranker, Specification, build, describe
 
@@ -31,7 +32,7 @@ class Artefact:
     """A model and all that it takes to use it on raw ids.
 
     model: in evaluation mode. users, items: the vocabularies, with titles. histories: what the users did, the profile
-    codes included. profile_encoder: how raw profiles were coded, None without profiles.
+    codes and the items' features included. encoders: how raw profiles and features were coded.
     manifest: where it came from: data, split, seed, metrics, versions and the training command.
     """
 
@@ -39,7 +40,7 @@ class Artefact:
     users: Vocabulary
     items: Vocabulary
     histories: Histories
-    profile_encoder: ProfileEncoder | None
+    encoders: Encoders
     manifest: Mapping[str, Any]
 
     @cached_property
@@ -115,12 +116,13 @@ def load_artefact(folder: str | Path) -> Artefact:
         model = _build_ranker(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
         items = Vocabulary.from_frame(pd.read_parquet(folder / "vocabulary.parquet"))
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        encoder = None if features["profile"] is None else ProfileEncoder.from_dict(features["profile"])
-        users, histories = _read_histories(folder / "histories.parquet", len(items), encoder)
+        encoders = Encoders(_encoder(features["profile"]), _encoder(features.get("items")))
+        users, histories = _read_histories(folder / "histories.parquet", len(items), encoders.users)
+        histories = _with_features(histories, folder / "vocabulary.parquet", encoders.items)
         load_model(model, folder / "model.safetensors")
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
-    return Artefact(model.eval(), users, items, histories, encoder, manifest)
+    return Artefact(model.eval(), users, items, histories, encoders, manifest)
 
 
 def _build_ranker(specification: Specification) -> Ranker:
@@ -148,10 +150,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _write(folder: Path, artefact: Artefact) -> None:
     save_model(artefact.model, str(folder / "model.safetensors"))
     (folder / "model.yaml").write_text(yaml.safe_dump(describe(artefact.model), sort_keys=False), encoding="utf-8")
-    artefact.items.to_frame().to_parquet(folder / "vocabulary.parquet")
+    catalogue = artefact.items.to_frame()
+    if artefact.histories.features is not None:
+        catalogue["features"] = list(artefact.histories.features[1:])
+    catalogue.to_parquet(folder / "vocabulary.parquet")
     _write_histories(folder / "histories.parquet", artefact.users, artefact.histories)
-    profile = None if artefact.profile_encoder is None else artefact.profile_encoder.to_dict()
-    (folder / "features.json").write_text(json.dumps({"profile": profile}, indent=1), encoding="utf-8")
+    profile, items = (None if encoder is None else encoder.to_dict() for encoder in artefact.encoders)
+    features = json.dumps({"profile": profile, "items": items}, indent=1)
+    (folder / "features.json").write_text(features, encoding="utf-8")
     sums = {name: _sha256(folder / name) for name in FILES}
     manifest = {"format": FORMAT, **artefact.manifest, "files": sums}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -170,7 +176,19 @@ def _write_histories(path: Path, users: Vocabulary, histories: Histories) -> Non
     pq.write_table(pa.table(columns), path)
 
 
-def _read_histories(path: Path, num_items: int, encoder: ProfileEncoder | None) -> tuple[Vocabulary, Histories]:
+def _encoder(data: dict[str, Any] | None) -> FeatureEncoder | None:
+    return None if data is None else FeatureEncoder.from_dict(data)
+
+
+def _with_features(histories: Histories, path: Path, encoder: FeatureEncoder | None) -> Histories:
+    if encoder is None:
+        return histories
+    codes = np.stack(pd.read_parquet(path, columns=["features"])["features"].tolist()).astype(np.int32)
+    padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
+    return replace(histories, features=padded, feature_sizes=encoder.sizes, feature_widths=encoder.widths)
+
+
+def _read_histories(path: Path, num_items: int, encoder: FeatureEncoder | None) -> tuple[Vocabulary, Histories]:
     table = pq.read_table(path)
     lists = {
         name: table.column(name).combine_chunks()

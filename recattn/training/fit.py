@@ -18,6 +18,7 @@ from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
 from recattn.evaluation.result import write_text_atomic
 from recattn.models import NextItemModel, Ranker, describe
+from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
 from recattn.training.callbacks import FreshSeed, StayStopped, StopOnNaN, Stopwatch
@@ -59,7 +60,8 @@ def fit(
 ) -> Fitted:
     """Train the model on the split's training part until validation NDCG@10 stops rising, and keep its best weights.
 
-    The model is changed in place. A TransitionHead gets its counts from the training part first.
+    The model is changed in place. A TransitionHead gets its counts from the training part first, an
+    ItemEmbedding the features of the catalogue.
 
     folder: where checkpoints are kept while training runs (``last.ckpt`` after each epoch, and the best one).
     task: loss and optimiser; by default ``task_for(model)``. It must hold this model.
@@ -106,6 +108,7 @@ def fit(
         seed=seed,
     )
     count_into(model, split)
+    describe_into(model, split)
     last = folder / "last.ckpt"
     if not resume:
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
@@ -176,6 +179,20 @@ def count_into(model: Ranker, split: Split) -> None:
             counts = count_transitions(split.train, part.horizon).tocoo()
             pairs = torch.from_numpy(counts.row.astype("int64") * counts.shape[1] + counts.col)
             part.set_counts(pairs, torch.from_numpy(counts.data))
+
+
+def describe_into(model: Ranker, split: Split) -> None:
+    """Give the model's ItemEmbeddings, where they read features, those of the catalogue, and what training meets.
+
+    Raises ConfigError where the model reads features and the split's histories have none.
+    """
+    histories = split.histories
+    met = torch.bincount(torch.from_numpy(split.train.items).long(), minlength=histories.num_items + 1) > 0
+    for part in model.modules():
+        if isinstance(part, ItemEmbedding) and part.feature_sizes:
+            if histories.features is None:
+                raise ConfigError("the model reads items' features, but the data has none (recattn.data.with_features)")
+            part.set_features(torch.from_numpy(histories.features), met)
 
 
 @contextlib.contextmanager

@@ -13,11 +13,17 @@ MOST_LEVELS = 20
 
 
 def data_arguments(
-    class_path: str, histories: Histories, *, use_ratings: bool = True, use_profile: bool = False
+    class_path: str,
+    histories: Histories,
+    *,
+    use_ratings: bool = True,
+    use_profile: bool = False,
+    use_features: bool = False,
 ) -> dict[str, Any]:
     """The arguments of a model that follow from the data, as far as its constructor takes them.
 
-    num_items; ``rating_levels``, the ratings that occur; ``profile_sizes``, the codes of each profile field.
+    num_items; ``rating_levels``, the ratings that occur; ``profile_sizes``, the codes of each profile field;
+    ``feature_sizes`` and ``feature_widths`` of the items' features.
     Raises ConfigError for a class path that is no model's.
 
     >>> h = Histories(np.array([1], np.int32), np.array([0, 1]), num_items=7, ratings=np.array([4.0], np.float32))
@@ -33,4 +39,7 @@ def data_arguments(
         arguments["rating_levels"] = [float(level) for level in levels]
     if use_profile and histories.profile is not None and "profile_sizes" in taken:
         arguments["profile_sizes"] = list(histories.profile_sizes)
+    if use_features and histories.features is not None and "feature_sizes" in taken:
+        arguments["feature_sizes"] = list(histories.feature_sizes)
+        arguments["feature_widths"] = list(histories.feature_widths)
     return arguments

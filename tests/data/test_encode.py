@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from dataclasses import replace
 
@@ -9,8 +8,7 @@ import pytest
 from recattn.data.encode import encode
 from recattn.data.interactions import Interactions
 from recattn.data.load import load_interactions
-from recattn.data.profile import ProfileEncoder
-from recattn.errors import ArtefactError, ConfigError
+from recattn.errors import ConfigError
 
 TIMED = {"time_column": "time", "rating_column": "rating"}
 
@@ -74,57 +72,7 @@ def test_without_times_the_order_is_that_of_the_file():
     assert encoded.histories.times is None
     assert encoded.histories.ratings is None
     assert encoded.items.decode(encoded.histories.of(1)) == ["z", "x", "z"]
-    assert encoded.profile_encoder is None
-    assert encoded.histories.profile_sizes == ()
-
-
-def test_profiles_follow_the_users(tmp_path):
-    (tmp_path / "ratings.dat").write_text("20::7::5::9\n3::5::3::8\n100::5::1::7\n")
-    (tmp_path / "users.dat").write_text("100::F::25::3::x\n3::M::35::5::x\n")
-    encoded = encode(Interactions.from_movielens(tmp_path, name="toy"))
-    assert encoded.users.decode([1, 2, 3]) == [3, 20, 100]
-    assert encoded.profile_encoder.names == ("age", "gender", "occupation")
-    assert encoded.histories.profile.tolist() == [[2, 2, 2], [0, 0, 0], [1, 1, 1]]
-    assert encoded.histories.profile_sizes == (3, 3, 3)
-    assert encoded.histories.profile.dtype == np.int32
-
-
-def test_many_numbers_fall_into_eight_bins_of_like_size():
-    ages = pd.DataFrame({"user": range(997), "age": np.random.default_rng(3).permutation(997)})
-    encoder = ProfileEncoder.fit(ages)
-    counts = np.bincount(encoder.transform(ages)[:, 0], minlength=9)
-    assert encoder.sizes == (9,)
-    assert counts[0] == 0
-    assert counts[1:].min() >= 124
-    beyond = pd.DataFrame({"age": [-5, 10**6, np.nan, "old"]})
-    assert encoder.transform(beyond).ravel().tolist() == [1, 8, 0, 0]
-
-
-def test_every_bin_of_a_skewed_field_is_used():
-    ages = pd.DataFrame({"age": [1] * 500 + list(range(2, 40))})
-    codes = ProfileEncoder.fit(ages).transform(ages)
-    assert set(codes.ravel()) == set(range(1, ProfileEncoder.fit(ages).sizes[0]))
-
-
-def test_a_gap_does_not_change_how_numbers_are_written():
-    encoder = ProfileEncoder.fit(pd.DataFrame({"age": [18, 25]}))
-    assert encoder.transform(pd.DataFrame({"age": [25.0, np.nan, 18.0]})).ravel().tolist() == [2, 0, 1]
-
-
-def test_a_missing_field_is_unknown():
-    encoder = ProfileEncoder.fit(pd.DataFrame({"user": [1, 2], "age": [18, 25], "gender": ["F", "M"]}))
-    assert encoder.transform(pd.DataFrame({"gender": ["M"]})).tolist() == [[0, 2]]
-    assert encoder.transform(pd.DataFrame({"user": [7]})).tolist() == [[0, 0]]
-
-
-def test_plain_data_keeps_the_encoder_whole():
-    users = pd.DataFrame({"age": np.arange(101), "gender": ["F", "M"] * 50 + [None]})
-    old = ProfileEncoder.fit(users)
-    new = ProfileEncoder.from_dict(json.loads(json.dumps(old.to_dict())))
-    assert new.fields == old.fields
-    assert np.array_equal(new.transform(users), old.transform(users))
-    with pytest.raises(ArtefactError, match="profile's fields cannot be read"):
-        ProfileEncoder.from_dict({"fields": [{"name": "age"}]})
+    assert encoded.histories.profile is None
 
 
 def test_real_ml_100k_is_encoded(shared_data, tmp_path):
@@ -132,6 +80,4 @@ def test_real_ml_100k_is_encoded(shared_data, tmp_path):
     assert encoded.histories.num_users == 943
     assert encoded.histories.num_items == 1682
     assert encoded.histories.lengths.min() == 20
-    assert encoded.histories.profile_sizes == (9, 3, 22)
-    assert (encoded.histories.profile > 0).all()
     assert encoded.items.title(1) == "Toy Story (1995)"

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recattn.data import Interactions, encode, leave_one_out
+from recattn.data import Encoders, Interactions, encode, leave_one_out
 from recattn.models import TargetAttention
 from recattn.serving import Artefact
 
@@ -42,4 +42,4 @@ def artefact() -> Artefact:
         "peak_rss_mb": None,
         "command": "recattn train",
     }
-    return Artefact(model.eval(), encoded.users, encoded.items, encoded.histories, encoded.profile_encoder, manifest)
+    return Artefact(model.eval(), encoded.users, encoded.items, encoded.histories, Encoders(), manifest)

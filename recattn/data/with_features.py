@@ -1,0 +1,48 @@
+"""What is known about users and items, coded and put beside the histories."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recattn.data.features import FeatureEncoder
+from recattn.data.interactions import Interactions
+from recattn.data.split import Split
+
+
+class Encoders(NamedTuple):
+    """How raw features were coded. users, items: None where nothing is known about them."""
+
+    users: FeatureEncoder | None = None
+    items: FeatureEncoder | None = None
+
+
+def with_features(split: Split, interactions: Interactions) -> tuple[Split, Encoders]:
+    """The split with its histories' ``profile`` and ``features``, and the encoders that coded them.
+
+    The encoders are fitted on the users and items of the training part alone; what only others have is unknown (0).
+
+    split: of the histories that `encode` made of the interactions.
+
+    >>> from recattn.data import encode, leave_one_out
+    >>> events = pd.DataFrame({"user": ["a"] * 4, "item": [7, 5, 9, 8]})
+    >>> genres = pd.DataFrame({"item": [5, 7, 8], "genres": ["War|Drama", "Drama", "Comedy"]})
+    >>> interactions = Interactions.from_frame(events, items=genres)
+    >>> split, encoders = with_features(leave_one_out(encode(interactions).histories), interactions)
+    >>> encoders.items.fields[0].categories, split.histories.features.tolist()
+    (('Drama', 'War'), [[0, 0], [2, 1], [1, 0], [0, 0], [0, 0]])
+    """
+    histories = split.histories
+    users = items = None
+    if interactions.users is not None:
+        users = FeatureEncoder.fit(interactions.users[split.train_lengths > 0], without=["user"])
+        histories = replace(histories, profile=users.transform(interactions.users), profile_sizes=users.sizes)
+    met = np.unique(split.train.items) - 1
+    items = FeatureEncoder.fit(interactions.items.iloc[met], without=["item", "title"])
+    if not items.fields:
+        return replace(split, histories=histories), Encoders(users)
+    codes = items.transform(interactions.items)
+    padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
+    histories = replace(histories, features=padded, feature_sizes=items.sizes, feature_widths=items.widths)
+    return replace(split, histories=histories), Encoders(users, items)
