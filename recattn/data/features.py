@@ -40,13 +40,11 @@ class Field:
         """
         if self.edges is not None:
             values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-            codes = 1 + np.searchsorted(np.asarray(self.edges), values, side="right")
-            binned: NDArray[np.int32] = np.where(np.isnan(values), 0, codes).astype(np.int32)
-            return binned[:, None]
+            bins = 1 + np.searchsorted(np.asarray(self.edges), values, side="right")
+            return np.where(np.isnan(values), 0, bins).astype(np.int32)[:, None]
         known = pd.Index(self.categories or (), dtype="str")
         if self.width == 1:
-            places: NDArray[np.int32] = (known.get_indexer(pd.Index(_as_text(column))) + 1).astype(np.int32)
-            return places[:, None]
+            return (known.get_indexer(pd.Index(_as_text(column))) + 1).astype(np.int32)[:, None]
         parts = _several(column).explode()
         found = known.get_indexer(pd.Index(parts)) + 1
         row = parts.index.to_numpy()[found > 0]
