@@ -72,6 +72,7 @@ def train(
     num_negatives: int | None = None,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
+    task: dict[str, Any] | None = None,
     batch_size: int = 8,
     positions: int | None = None,
     max_epochs: int = 8,
@@ -107,6 +108,7 @@ def train(
         num_negatives: candidates that are sampled for each batch (default: the whole catalogue)
         learning_rate: of Adam
         weight_decay: of Adam
+        task: what else the model's task takes, as --task.temperature 0.1; see recattn.training
         batch_size: histories in a batch
         positions: targets in a history of a batch (default: 48; for a next-item model half of what it reads)
         max_epochs: epochs at most
@@ -166,19 +168,21 @@ def train(
     if not isinstance(ranker, Ranker):
         raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
     counts = torch.bincount(torch.from_numpy(divided.train.items).long(), minlength=ranker.num_items + 1)
-    task = task_for(
-        ranker,
-        loss=loss,
-        num_negatives=num_negatives,
-        item_counts=counts,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-    )
+    settings = {
+        "loss": loss,
+        "num_negatives": num_negatives,
+        "item_counts": counts,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    for name in settings.keys() & (task or {}).keys():
+        raise ConfigError(f"--task.{name}: set it by --{name.replace('_', '-')}")
+    trained = task_for(ranker, **settings, **(task or {}))
     fitted = fit(
         ranker,
         divided,
         folder=checkpoints,
-        task=task,
+        task=trained,
         batch_size=batch_size,
         positions=positions,
         max_epochs=max_epochs,
@@ -196,7 +200,7 @@ def train(
         "ties": ties,
         "seed": seed,
         "training": {
-            **task.settings,
+            **trained.settings,
             "batch_size": batch_size,
             "positions": positions,
             "max_epochs": max_epochs,

@@ -120,7 +120,9 @@ def test_a_bert4rec_is_trained_saved_loaded_and_asked(columns, tmp_path, capsys)
     """What it learns takes more sequences than these: see tests/training/test_cloze_task.py."""
     folder = tmp_path / "run"
     chosen = ["--model", "recattn.models.BERT4Rec", "--model.dim", "8", "--max-epochs", "1"]
+    chosen += ["--task.mask_probability", "0.3"]
     assert main(["train", "--output", str(folder), *columns, *chosen]) == 0
+    assert json.loads((folder / "manifest.json").read_text())["training"]["mask_probability"] == 0.3
     assert "recattn.models.BERT4Rec" in (folder / "model.yaml").read_text()
     assert main(["evaluate", str(folder)]) == 0
     capsys.readouterr()
@@ -174,11 +176,16 @@ def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
             "num_heads",
         ),
         (["data", "ml-100m"], "ml-100m"),
+        (["train", "--output", "x", "COLUMNS", "--task.loss", "bce"], "set it by --loss"),
+        (["train", "--output", "x", "COLUMNS", "--task.heat", "2"], "heat is no argument of RankingTask; it takes"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_status_2(arguments, message, run, table, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_told_in_one_line_with_status_2(
+    arguments, message, columns, run, table, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    given = [{"RUN": str(run), "TABLE": str(table)}.get(argument, argument) for argument in arguments]
+    meant = {"RUN": [str(run)], "TABLE": [str(table)], "COLUMNS": columns}
+    given = [word for argument in arguments for word in meant.get(argument, [argument])]
     assert main(given) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("recattn: ")

@@ -118,13 +118,12 @@ class BERT4Rec(NextItemModel):
 
     def _states_at(self, history: History, positions: Tensor, request_time: Tensor | None = None) -> Tensor:  # noqa: ARG002
         windows, _ = window(history, positions, self.max_length)
-        states: Tensor = self._last_states(windows).unflatten(0, positions.shape)
+        states: Tensor = self.last_states(windows).unflatten(0, positions.shape)
         return states
 
-    def _last_states(self, history: History, now: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def last_states(self, history: History, now: Tensor | None = None) -> Tensor:  # noqa: ARG002
         asked, masked = append_mask(history)
-        hidden = self._encode(asked, masked, need_weights=False).output
-        last = hidden[torch.arange(len(hidden), device=hidden.device), history.lengths]
+        last = self.encoder.last(self._read(asked, masked), asked.lengths)
         return self._answer(last) * (history.lengths > 0)[:, None]
 
     def _last_weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:  # noqa: ARG002
@@ -134,11 +133,13 @@ class BERT4Rec(NextItemModel):
         return [layer[rows, :, history.lengths, :-1] * history.mask[:, None] for layer in layers]
 
     def _encode(self, history: History, masked: Tensor, *, need_weights: bool) -> Encoded:
-        mask = history.mask
-        vectors = torch.where(masked[..., None], self.mask_vector, self.item_table(history.items)) + self.position(mask)
-        vectors = dropout(vectors, self.dropout, self.training)
-        encoded: Encoded = self.encoder(vectors, mask, need_weights=need_weights)
+        encoded: Encoded = self.encoder(self._read(history, masked), history.mask, need_weights=need_weights)
         return encoded
+
+    def _read(self, history: History, masked: Tensor) -> Tensor:
+        """What stands for each event or [mask], (batch, length, dim)."""
+        items = torch.where(masked[..., None], self.mask_vector, self.item_table(history.items))
+        return dropout(items + self.position(history.mask), self.dropout, self.training)
 
     def _answer(self, hidden: Tensor) -> Tensor:
         """Eq. 7 but for the product with the embeddings: (..., dim) to (..., dim + 1), the last a 1 for the bias."""

@@ -118,6 +118,11 @@ class HSTU(NextItemModel):
         encoded = self.encoder(self.events(history, now), bias=self.bias(history, now))
         return F.normalize(encoded.output, dim=-1) / self.temperature
 
+    def last_states(self, history: History, now: Tensor | None = None) -> Tensor:
+        """See `NextItemModel.last_states`: the last block works for one place alone."""
+        events, bias = self.events(history, now), self.bias(history, now)
+        return F.normalize(self.encoder.last(events, history.lengths, bias=bias), dim=-1) / self.temperature
+
     def item_embeddings(self) -> Tensor:
         """See `NextItemModel.item_embeddings`; of length 1, padding 0."""
         return F.normalize(self.events.items.all(), dim=-1)

@@ -61,11 +61,8 @@ class NextItemModel(Ranker):
 
     def score_all(self, history: History, request_time: Tensor | None = None) -> Tensor:
         """See `Ranker.score_all`: one state for each history, one product with the catalogue."""
-        moments = None if request_time is None else request_time[:, None]
-        states = self._states_at(
-            history.last(self.max_length), history.lengths[:, None].clamp(max=self.max_length), moments
-        )
-        scores = (states[:, 0] @ self.item_embeddings().T).float()
+        states = self.last_states(history.last(self.max_length), request_time)
+        scores = (states @ self.item_embeddings().T).float()
         scores[:, 0] = -torch.inf
         return scores
 
@@ -97,13 +94,13 @@ class NextItemModel(Ranker):
         moments = self._moments(batch.history, visible, moments)
         now, width = None if moments is None else moments.flatten(), windows.items.shape[1]
         vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
-        logits = (vectors * self._last_states(windows, now)[:, None]).sum(-1)
+        logits = (vectors * self.last_states(windows, now)[:, None]).sum(-1)
         lost = []
         for events in torch.arange(width, device=visible.device).split(
             max(1, LEFT_OUT_EVENTS // windows.items.numel())
         ):
             then = None if now is None else now.repeat(len(events))
-            states = self._last_states(leave_out(windows, events), then).unflatten(0, (len(events), -1))
+            states = self.last_states(leave_out(windows, events), then).unflatten(0, (len(events), -1))
             lost.append(logits - (vectors * states[:, :, None]).sum(-1))  # (events, windows, candidates of a window)
         brought = torch.cat(lost).movedim(0, -1) * windows.mask[:, None]
         brought = brought.reshape(*batch.candidates.shape, width)
@@ -132,7 +129,7 @@ class NextItemModel(Ranker):
         now = None if moments is None else common_request(history, positions, moments)
         if history.items.shape[1] > self.max_length or (moments is not None and now is None):
             windows, _ = window(history, positions, self.max_length)
-            states = self._last_states(windows, None if moments is None else moments.flatten())
+            states = self.last_states(windows, None if moments is None else moments.flatten())
             return states.view(*positions.shape, -1)
         states = self.states(history, now)
         index = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
@@ -154,8 +151,8 @@ class NextItemModel(Ranker):
         layers = [found[rows, ..., last, :] for found in self.weights(history, now)]
         return [layer * alive.view(-1, *[1] * (layer.dim() - 1)) for layer in layers]
 
-    def _last_states(self, history: History, now: Tensor | None = None) -> Tensor:
-        """The state after each whole history, (batch, dim), 0 where there is none."""
+    def last_states(self, history: History, now: Tensor | None = None) -> Tensor:
+        """The state after each whole history of at most max_length events, (batch, dim), 0 where there is none."""
         states = self.states(history, now)
         index = (history.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
         found: Tensor = states.gather(1, index).squeeze(1) * (history.lengths > 0)[:, None]

@@ -146,7 +146,14 @@ class SASRec(NextItemModel):
         """See `NextItemModel.states`."""
         # Histories are padded on the right: what a causal layer sees of them is never padding, and without a mask
         # its kernel is faster. The states at padding have no meaning anyway.
-        states = self.encoder(self.events(history, now), bias=self.bias(history, now)).output
+        return self._scaled(self.encoder(self.events(history, now), bias=self.bias(history, now)).output)
+
+    def last_states(self, history: History, now: Tensor | None = None) -> Tensor:
+        """See `NextItemModel.last_states`: the last block works for one place alone."""
+        events, bias = self.events(history, now), self.bias(history, now)
+        return self._scaled(self.encoder.last(events, history.lengths, bias=bias))
+
+    def _scaled(self, states: Tensor) -> Tensor:
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 
     def item_embeddings(self) -> Tensor:

@@ -90,11 +90,12 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 
 
 def check_causal(layer: str, query: Tensor, keys: Tensor) -> None:
-    """Raise ConfigError unless there are as many queries (..., queries, dim) as keys (..., length, dim).
+    """Raise ConfigError unless the queries (batch, queries, dim) are as many as the keys (batch, length, dim).
 
-    Which keys come before a query is known only where the queries are the sequence itself.
+    Which keys come before a query is known only where the queries are the sequence itself. One query a row, (batch,
+    dim), is taken to come last, and all real keys before it.
     """
-    if query.dim() != keys.dim() or query.shape[-2] != keys.shape[-2]:
+    if query.dim() == keys.dim() and query.shape[-2] != keys.shape[-2]:
         raise ConfigError(
             f"a causal {layer} takes a sequence as query and keys, got shapes {tuple(query.shape)} and "
             f"{tuple(keys.shape)}: for other queries make it with causal=False and say by the mask what each may see"

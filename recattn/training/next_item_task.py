@@ -21,8 +21,9 @@ class NextItemTask(RankingTask):
     the target itself are never negatives.
 
     model: the next-item model.
-    loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it,
-        corrected for how it was drawn; ``"bce"``, ``"gbce"`` and ``"bpr-max"``, which need num_negatives.
+    loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it
+        that the batch shares, corrected for how it was drawn; ``"bce"``, ``"gbce"`` and ``"bpr-max"``, which need
+        num_negatives, drawn for each sequence.
     temperature: > 0, divides the logits in training; ranks are the same without. calibration: of gBCE, in [0, 1].
     The other arguments are RankingTask's. Raises ConfigError for values outside of these.
     """
@@ -75,15 +76,20 @@ class NextItemTask(RankingTask):
         if self.num_negatives is None:
             seen = self._seen(known, targets)
             return full_softmax_loss(states, embeddings[1:], targets - 1, seen, temperature=self.temperature)
-        sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
         states = states / self.temperature
         if self.loss == "softmax":
+            sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
             return self._shared_softmax(states, embeddings, targets, sample, known)
+        # The targets of a sequence share their negatives: products of matrices, and more of the catalogue in a batch.
+        drawn = torch.multinomial(self.chances, len(asked) * self.num_negatives, replacement=True)
+        sample = drawn.view(len(asked), self.num_negatives)
         # One look-up: its gradient is as large as the catalogue, and two would be added up.
-        vectors = F.embedding(torch.cat([targets, sample]), embeddings)
+        vectors = F.embedding(torch.cat([targets, drawn]), embeddings)
         positive = (states * vectors[: len(targets)]).sum(-1)
-        negatives = states @ vectors[len(targets) :].T
-        ignored = (sample == targets[:, None]) | self._no_candidates(history.items, positions, asked, sample)[mask]
+        padded = states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states)
+        negatives = (padded @ vectors[len(targets) :].unflatten(0, sample.shape).mT)[mask]
+        known_before = first_met(history.items, sample)[:, None] < positions[..., None]
+        ignored = (known_before | (sample[:, None] == asked[..., None]))[mask]
         if self.loss == "gbce":
             return gbce_loss(positive, negatives, ignored, num_items=self.model.num_items, calibration=self.calibration)
         return (bpr_max_loss if self.loss == "bpr-max" else binary_loss)(positive, negatives, ignored)
@@ -125,6 +131,21 @@ class NextItemTask(RankingTask):
         had = items.flatten().index_select(0, places.clamp(max=items.numel() - 1))
         had[ends - 1] = targets
         return numbers, had
+
+
+def first_met(items: Tensor, sample: Tensor) -> Tensor:
+    """Where each sampled item first occurs in its row, (batch, sample); the length of the row where it does not.
+
+    items: (batch, length). sample: (batch, sample).
+
+    >>> first_met(torch.tensor([[5, 7, 5], [4, 6, 0]]), torch.tensor([[7, 5], [7, 6]])).tolist()
+    [[1, 0], [3, 1]]
+    """
+    length = items.shape[1]
+    ordered, places = torch.sort(items, dim=1, stable=True)
+    found = torch.searchsorted(ordered, sample).clamp(max=length - 1)
+    first: Tensor = places.gather(1, found).where(ordered.gather(1, found) == sample, length)
+    return first
 
 
 def all_but_last(history: History) -> tuple[History, Tensor | None]:

@@ -1,7 +1,9 @@
 """Which task trains which model."""
 
+import inspect
 from typing import Any
 
+from recattn.errors import ConfigError
 from recattn.models import BERT4Rec, NextItemModel, Ranker, SlateDecoder
 from recattn.training.cloze_task import ClozeTask
 from recattn.training.next_item_task import NextItemTask
@@ -15,14 +17,28 @@ def task_for(model: Ranker, **arguments: Any) -> RankingTask:  # noqa: ANN401 - 
     ClozeTask for a BERT4Rec, SlateTask for a SlateDecoder, NextItemTask for another NextItemModel, RankingTask for any
     other ranker.
 
-    arguments: the task's. Raises ConfigError for values that the task does not allow.
+    arguments: the task's. Raises ConfigError for names and values that the task does not allow.
 
     >>> from recattn.models import SASRec
     >>> type(task_for(SASRec(11, dim=8), learning_rate=1e-3)).__name__
     'NextItemTask'
     """
+    kind: type[RankingTask] = RankingTask
     if isinstance(model, BERT4Rec):
-        return ClozeTask(model, **arguments)
-    if isinstance(model, SlateDecoder):
-        return SlateTask(model, **arguments)
-    return NextItemTask(model, **arguments) if isinstance(model, NextItemModel) else RankingTask(model, **arguments)
+        kind = ClozeTask
+    elif isinstance(model, SlateDecoder):
+        kind = SlateTask
+    elif isinstance(model, NextItemModel):
+        kind = NextItemTask
+    allowed = {name for part in kind.__mro__ if issubclass(part, RankingTask) for name in _arguments(part)}
+    for name in arguments:
+        if name not in allowed:
+            raise ConfigError(f"{name} is no argument of {kind.__name__}; it takes {', '.join(sorted(allowed))}")
+    return kind(model, **arguments)
+
+
+def _arguments(kind: type) -> list[str]:
+    """The keyword arguments of the class's own constructor."""
+    made = vars(kind).get("__init__")
+    parameters = inspect.signature(made).parameters.values() if made else ()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]

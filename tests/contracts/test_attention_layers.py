@@ -674,6 +674,24 @@ def test_the_future_is_not_seen(case, train):
 
 
 @every_layer
+def test_a_single_query_of_a_causal_layer_comes_last(case):
+    """It sees every real event, as the last place of the sequence does."""
+    if not case.causal or getattr(case.build(), "sequence_only", False):
+        pytest.skip("not causal, or for whole sequences alone")
+    layer, inputs = build(case), inputs_for(case, lengths=(7, 3, 1))
+    for length, row in zip((7, 3, 1), range(3), strict=True):
+        query, keys, values, mask = (part[row : row + 1] for part in inputs)
+        query = keys[:, length - 1]
+        options = case.options(keys)
+        if "query_positions" in options:
+            options["query_positions"] = options["key_positions"][:, length - 1 : length]
+        whole = ask(case, layer, Inputs(keys, keys, values, mask))
+        for need_weights in (True, False):
+            alone = layer(query, keys, values, mask, need_weights=need_weights, **options)
+            torch.testing.assert_close(alone.output, whole.output[:, length - 1], **EXACT)
+
+
+@every_layer
 def test_masks_for_each_query_equal_separate_calls(case):
     layer, (query, keys, values, mask) = build(case), inputs_for(case)
     visible = torch.tensor([0, 1, 7, 3, 5, 6, 2])[: queries_of(case)]

@@ -126,17 +126,19 @@ class HSTUAttention(nn.Module):
     ) -> Attended:
         """Ask the source.
 
-        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row.
+        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row, which comes last where the layer
+            is causal.
         keys: (batch, length, source_dim). values: (batch, length, value_source_dim), by default the keys.
         mask: bool, (batch, length) or broadcastable to (batch, queries, length), True for real; None: all real.
         bias: broadcasts to (batch, queries, length) or to (batch, heads, queries, length); finite; added to the scores.
         Returns output (batch, queries, query_dim) or (batch, query_dim), and weights (batch, heads, queries, length).
         Raises ConfigError for a mask that is not boolean or has another length than the keys, and for a causal layer
-        whose query is not as long as the keys.
+        with several queries that are not as many as the keys.
         """
-        if self.causal:
-            check_causal("HSTUAttention", query, keys)
         single = query.dim() == 2
+        causal = self.causal and not single
+        if causal:
+            check_causal("HSTUAttention", query, keys)
         query = query.unsqueeze(1) if single else query
         mask = full_mask(mask, keys)  # (batch, 1 or queries, length)
         over_heads = None if mask is None else mask.unsqueeze(1)
@@ -151,25 +153,16 @@ class HSTUAttention(nn.Module):
         weights = None
         if need_weights:
             q, k, wide = (at_least_float32(x) for x in (q, k, v))
-            weights = pointwise_weights(q, k, over_heads, bias, causal=self.causal) / self.max_length
+            weights = pointwise_weights(q, k, over_heads, bias, causal=causal) / self.max_length
             found = weights.to(wide.dtype) @ wide
             weights = weights.to(v.dtype)
         else:
-            found = pointwise_attention(q, k, v, over_heads, bias, causal=self.causal) / self.max_length
+            found = pointwise_attention(q, k, v, over_heads, bias, causal=causal) / self.max_length
         read = F.layer_norm(merge_heads(found), (u.shape[-1],), eps=self.eps).to(u.dtype)
         gated = torch.cat([u, read, u * read], -1) if self.concat_ua else u * read
-        gated = fill_masked(gated, self._reached(mask, keys), 0.0)
+        gated = fill_masked(gated, _reached(mask, keys, causal=causal), 0.0)
         output = self.output_projection(dropout(gated, self.dropout, self.training))
         return Attended(output.squeeze(1) if single else output, weights)
-
-    def _reached(self, mask: Tensor | None, keys: Tensor) -> Tensor:
-        """Which queries have something to attend: bool (batch or 1, queries or 1, 1)."""
-        length = keys.shape[1]
-        mask = keys.new_ones(1, 1, length, dtype=torch.bool) if mask is None else mask
-        if self.causal:
-            shared = mask.shape[-2] == 1  # without a length x length mask
-            mask = (mask.cumsum(-1) > 0).mT if shared else mask & causal_mask(length, keys.device)
-        return mask.any(-1, keepdim=True)
 
     def extra_repr(self) -> str:
         kind = "causal, " if self.causal else ""
@@ -177,3 +170,13 @@ class HSTUAttention(nn.Module):
             f"{kind}num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}, "
             f"max_length={self.max_length}, scale={self.scale}, concat_ua={self.concat_ua}, dropout={self.dropout}"
         )
+
+
+def _reached(mask: Tensor | None, keys: Tensor, *, causal: bool) -> Tensor:
+    """Which queries have something to attend: bool (batch or 1, queries or 1, 1)."""
+    length = keys.shape[1]
+    mask = keys.new_ones(1, 1, length, dtype=torch.bool) if mask is None else mask
+    if causal:
+        shared = mask.shape[-2] == 1  # without a length x length mask
+        mask = (mask.cumsum(-1) > 0).mT if shared else mask & causal_mask(length, keys.device)
+    return mask.any(-1, keepdim=True)

@@ -142,26 +142,29 @@ class LinearAttention(nn.Module):
     ) -> Attended:
         """Ask the source.
 
-        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row.
+        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row, which comes last where the layer
+            is causal.
         keys: (batch, length, source_dim). values: (batch, length, value_source_dim), by default the keys.
         mask: bool, (batch, length) or (batch, 1, length), True for real; None: all real.
         bias: broadcasts to (batch, 1, length) or (batch, heads, 1, length), finite: event j counts e^bias_j times.
         Returns output (batch, queries, output_dim) or (batch, output_dim), and weights (batch, heads, queries, length).
         Raises ConfigError for a mask or a bias for each query, as all queries ask the same sums, for a mask that is not
-        boolean or has another length than the keys, and for a causal layer whose query is not as long as the keys.
+        boolean or has another length than the keys, and for a causal layer with several queries that
+        are not as many as the keys.
         """
-        if self.causal:
+        causal = self.causal and query.dim() == 3
+        if causal:
             check_causal("LinearAttention", query, keys)
         q, (k, v, mask) = self._project_query(query), self._project_events(keys, values, mask)
         weights = None
         with torch.autocast(keys.device.type, enabled=False):
             q = self.features(q).features  # less the scale of each query, which cancels
             k, scale = self._key_features(k, mask, bias)
-            if need_weights or (self.causal and torch.compiler.is_exporting()):
-                products = self._products(q, k, scale)
+            if need_weights or (causal and torch.compiler.is_exporting()):
+                products = _products(q, k, scale, causal=causal)
                 sums, total = products @ v, products.sum(-1, keepdim=True)
                 weights = _divided(products, total).to(query.dtype) if need_weights else None
-            elif self.causal:
+            elif causal:
                 with_total = prefix_sums(q, k, scale, F.pad(v, (0, 1), value=1.0))
                 sums, total = with_total[..., :-1], with_total[..., -1:]
             else:
@@ -227,12 +230,6 @@ class LinearAttention(nn.Module):
             scale = scale + (bias.unsqueeze(1) if bias.dim() == 3 else bias).squeeze(-2)
         return features, fill_masked(scale, None if mask is None else mask.unsqueeze(1), -torch.inf)
 
-    def _products(self, q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
-        """phi(q_i) . phi(k_j), less a factor for each query that cancels: (batch, heads, queries, length)."""
-        if self.causal:
-            return q @ k.mT * decay(scale, running_top(scale))
-        return q @ k.mT * (scale - _top(scale).unsqueeze(-1)).exp().unsqueeze(-2)
-
     def _output(self, attended: Tensor, total: Tensor) -> Tensor:
         """The output projection of attended (batch, heads, queries, value_dim); 0 where total (..., 1) is 0."""
         output = self.output_projection(merge_heads(attended.to(self.output_projection.weight.dtype)))
@@ -249,6 +246,13 @@ class LinearAttention(nn.Module):
 def _top(scale: Tensor) -> Tensor:
     """The largest scale (batch, heads), finite also where nothing is real; without gradients."""
     return F.pad(scale.detach(), (1, 0), value=torch.finfo(scale.dtype).min).amax(-1)
+
+
+def _products(q: Tensor, k: Tensor, scale: Tensor, *, causal: bool) -> Tensor:
+    """phi(q_i) . phi(k_j), less a factor for each query that cancels: (batch, heads, queries, length)."""
+    if causal:
+        return q @ k.mT * decay(scale, running_top(scale))
+    return q @ k.mT * (scale - _top(scale).unsqueeze(-1)).exp().unsqueeze(-2)
 
 
 def _summed(k: Tensor, scale: Tensor, v: Tensor) -> LinearState:

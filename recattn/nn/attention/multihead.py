@@ -96,18 +96,20 @@ class MultiHeadAttention(nn.Module):
     ) -> Attended:
         """Ask the source.
 
-        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row.
+        query: (batch, queries, query_dim), or (batch, query_dim) for one query a row, which comes last where the layer
+            is causal.
         keys: (batch, length, source_dim). values: (batch, length, value_source_dim), by default the keys.
         mask: bool, (batch, length) or broadcastable to (batch, queries, length), True for real; None: all real.
         bias: broadcasts to (batch, queries, length) or to (batch, heads, queries, length); finite; added to the scores.
         query_positions, key_positions: (batch or 1, queries), (batch or 1, length), for ``rotary`` (see there).
         Returns output (batch, queries, output_dim) or (batch, output_dim), and weights (batch, heads, queries, length).
         Raises ConfigError for a mask that is not boolean or has another length than the keys, for positions without
-        ``rotary`` and the other way round, and for a causal layer whose query is not as long as the keys.
+        ``rotary`` and the other way round, and for a causal layer with several queries, but not as many as the keys.
         """
-        if self.causal:
-            check_causal("MultiHeadAttention", query, keys)
         single = query.dim() == 2
+        causal = self.causal and not single
+        if causal:
+            check_causal("MultiHeadAttention", query, keys)
         mask = full_mask(mask, keys)
         mask = None if mask is None else mask.unsqueeze(1)  # (batch, 1, queries or 1, length)
         bias = bias.unsqueeze(1) if bias is not None and bias.dim() == 3 else bias
@@ -126,17 +128,17 @@ class MultiHeadAttention(nn.Module):
 
         weights, seen = None, self._drop_keys(mask, k)
         if need_weights:
-            earlier = causal_mask(q.shape[-2], q.device) if self.causal else None
+            earlier = causal_mask(q.shape[-2], q.device) if causal else None
             scores = (q * self.key_dim**-0.5) @ k.transpose(-1, -2)
             scores = scores if bias is None else scores + bias
             weights = masked_softmax(scores, _both(mask, earlier))
             attended = (weights if seen is mask else masked_softmax(scores, _both(seen, earlier))).to(v.dtype) @ v
         else:
-            attended = fast_attention(q, k, v, seen, bias, causal=self.causal)
+            attended = fast_attention(q, k, v, seen, bias, causal=causal)
         output = self.output_projection(merge_heads(attended))
         if seen is not None and self.bias:
             # (batch, queries or 1, 1): is there a key in any head? Without a bias 0 stays 0 by itself.
-            reachable = _both(seen, causal_mask(q.shape[-2], q.device)) if self.causal else seen
+            reachable = _both(seen, causal_mask(q.shape[-2], q.device)) if causal else seen
             output = fill_masked(output, reachable.any(-1).any(1).unsqueeze(-1), 0.0)  # type: ignore[union-attr]
         return Attended(output.squeeze(1) if single else output, weights)
 

@@ -1,5 +1,7 @@
 """Reformer's attention: a sequence attends to itself where hashes say that it pays."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,6 +48,7 @@ class ReformerAttention(nn.Module):
     (torch.Size([3, 7, 6]), torch.Size([3, 2, 7, 7]))
     """
 
+    sequence_only: ClassVar[bool] = True
     weights_kind: WeightsKind = "probability"
     rotations: Tensor
 

@@ -226,3 +226,34 @@ def test_exports_and_compiles():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         rnn.Encoder(**{"dim": DIM, "attention": attention(), "num_layers": 1, **arguments})
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        attention(causal=True),
+        attention(),
+        rnn.MultiHeadAttention(DIM, DIM, num_heads=HEADS, key_dim=6, causal=True, rotary=rnn.RotaryPosition(6)),
+        rnn.HSTUAttention(DIM, num_heads=HEADS, max_length=LENGTH, causal=True),
+        rnn.LinearAttention(DIM, DIM, num_heads=HEADS, causal=True),
+        rnn.ReformerAttention(DIM, num_heads=HEADS, num_buckets=2, chunk_size=3, causal=True),
+    ],
+    ids=["causal", "both-ways", "rotary", "hstu", "linear", "reformer"],
+)
+def test_the_last_places_alone_are_those_of_the_whole(layer, norm, gated):
+    model = encoder(layer, norm=norm, gated=gated).double().eval()
+    events = inputs().double()
+    expected = model(events, MASK).output[torch.arange(4), (LENGTHS - 1).clamp(min=0)] * (LENGTHS > 0)[:, None]
+    torch.testing.assert_close(model.last(events, LENGTHS), expected)
+
+
+def test_the_last_places_get_their_own_biases():
+    model, events = encoder().double().eval(), inputs().double()
+    generator = torch.Generator().manual_seed(4)
+    each = torch.randn(4, HEADS, LENGTH, LENGTH, generator=generator, dtype=torch.float64)
+    shared = torch.randn(HEADS, LENGTH, LENGTH, generator=generator, dtype=torch.float64)
+    for bias in ([each, shared], [shared, each], each):
+        whole = model(events, MASK, bias=bias).output[torch.arange(3), LENGTHS[:3] - 1]
+        torch.testing.assert_close(model.last(events, LENGTHS, bias=bias)[:3], whole)
