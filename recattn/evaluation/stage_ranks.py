@@ -129,7 +129,7 @@ def summarise_stages(
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Metrics of the two stages together and of the retriever alone, of ranks at a single weight.
 
-    Each holds recall@count, the share of the targets that are among the candidates: what comes after the retriever
+    Each holds recall@count, the share of a user's targets that are among the candidates: what comes after the retriever
     can't change it. The two stages' hold `GAIN` as well, the difference to the retriever on the same targets with its
     interval over users (:func:`recattn.evaluation.paired_bootstrap`): significant where that leaves out 0. Several
     rankers are averaged, each user with the ranks of all.

@@ -107,6 +107,8 @@ def test_a_score_that_is_not_a_number_counts_against_the_target(random_split):
 
     ranks = rank_two_stages(scorer(0), [behind(broken)], random_split, count=5)
     assert (ranks.final[0, 0][ranks.retriever <= 5] == 5).all()
+    ranks = rank_two_stages(scorer(0), [behind(broken)], random_split, count=ITEMS)
+    assert (ranks.final[0, 0] == ITEMS - random_split.test.positions).all(), "padding is nobody's rival"
     ranks = rank_two_stages(broken, [behind(scorer(0))], random_split, count=5)
     assert (ranks.final[0, 0] == ITEMS - random_split.test.positions).all()
 
