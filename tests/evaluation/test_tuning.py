@@ -132,7 +132,7 @@ def test_floors_on_movielens_100k(movielens_100k):
 
 def test_floors_named_are_those_of_the_whole_list(random_split):
     everything = fit_floors(random_split)
-    for name in NAMES:
-        assert same_scores(fit_floors(random_split, names=[name]), {name: everything[name]}, random_split)
+    assert same_scores({name: fit_floors(random_split, names=[name])[name] for name in NAMES}, everything, random_split)
+    assert list(fit_floors(random_split, names=["transitions", "ease"])) == ["ease", "transitions"]
     with pytest.raises(ConfigError, match="names holds 'slim': the floors are popularity, item-knn"):
         fit_floors(random_split, names=["slim"])

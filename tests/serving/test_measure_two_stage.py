@@ -68,6 +68,17 @@ def test_the_weight_of_a_blend_is_chosen_on_validation_and_stated(artefact, tran
     assert stage_lines(together)[2].startswith(f"ordered by ranker + {blend['weight']:g} x retriever")
 
 
+def test_the_chosen_weight_is_the_one_that_orders(artefact):
+    """A ranker that knows nothing behind a retriever that does."""
+    knows = Retriever("recattn.models.TargetAttention", artefact.model.score_all, {}, artefact)
+    ignorant = saved(artefact).artefact
+    together, _ = evaluate_two_stage([ignorant], knows, "validation", retrieve=9, blend=True, command="")
+    blend = together.arguments["blend"]
+    assert blend["weight"] > 0
+    assert together.metrics["ndcg@10"]["mean"] == pytest.approx(blend["ndcg@10"][str(blend["weight"])])
+    assert together.metrics["ndcg@10"]["mean"] > blend["ndcg@10"]["0.0"]
+
+
 def test_several_seeds_of_the_ranker_share_one_retriever(artefact, transitions):
     runs = [artefact, reseeded(artefact, 3)]
     together, alone = evaluate_two_stage(runs, transitions, retrieve=5, command="x")
