@@ -236,25 +236,17 @@ def evaluate(
         output: folder in which a JSON file for each row is kept
         json: print JSON in place of a table
     """
+    from recattn import serving
     from recattn.evaluation import fit_floors, write_result
-    from recattn.serving import (
-        check_stages,
-        evaluate_floor,
-        evaluate_runs,
-        evaluate_two_stage,
-        find_retriever,
-        load_artefact,
-        stage_lines,
-    )
 
-    check_stages(retriever, retrieve, blend)
-    artefacts = [load_artefact(run) for run in runs]
+    serving.check_stages(retriever, retrieve, blend)
+    artefacts = [serving.load_artefact(run) for run in runs]
     stem = Path(runs[0]).name
     if retriever is None:
-        results = [(stem, evaluate_runs(artefacts, part, command=_command()))]
+        results = [(stem, serving.evaluate_runs(artefacts, part, command=_command()))]
     else:
-        found = find_retriever(retriever, artefacts[0], part, say=_log.print)
-        both = evaluate_two_stage(
+        found = serving.find_retriever(retriever, artefacts[0], part, say=_log.print)
+        both = serving.evaluate_two_stage(
             artefacts, found, part, retrieve=retrieve, blend=blend, command=_command(), say=_log.print
         )
         behind = Path(retriever).name
@@ -263,7 +255,7 @@ def evaluate(
         floors = fit_floors(artefacts[0].split, part, progress=lambda name: _log.print(f"fitting {name}"))
         for name, floor in floors.items():
             if name != retriever:
-                results.append((name, evaluate_floor(name, floor, artefacts[0], part, command=_command())))
+                results.append((name, serving.evaluate_floor(name, floor, artefacts[0], part, command=_command())))
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
         for name, result in results:
@@ -283,7 +275,7 @@ def evaluate(
     _, first = results[0]
     _out.print(table)
     if retriever is not None:
-        for line in stage_lines(first):
+        for line in serving.stage_lines(first):
             _out.print(line)
     _out.print(
         f"{first.data}, {first.split}, {part} part of {first.users} users; {first.candidates}; ties count against"
