@@ -225,6 +225,9 @@ def train(
 def evaluate(
     runs: list[str],
     baselines: bool = False,
+    retriever: str | None = None,
+    retrieve: int = 200,
+    blend: bool = False,
     part: Literal["test", "validation"] = "test",
     output: str | None = None,
     json: bool = False,
@@ -236,29 +239,42 @@ def evaluate(
     Args:
         runs: folders of trained models
         baselines: measure the floors as well, models that only count, with settings chosen on the validation part
+        retriever: a saved model, or a floor such as transitions, whose best items the runs put in order
+        retrieve: how many items the retriever hands on
+        blend: order by ranker + weight x retriever, the weight chosen on the validation part
         part: test, or validation
         output: folder in which a JSON file for each row is kept
         json: print JSON in place of a table
     """
+    from recattn import serving
     from recattn.evaluation import fit_floors, write_result
-    from recattn.serving import evaluate_floor, evaluate_runs, load_artefact
 
-    artefacts = [load_artefact(run) for run in runs]
-    results = {"model": evaluate_runs(artefacts, part, command=_command())}
+    serving.check_stages(retriever, retrieve, blend)
+    artefacts = [serving.load_artefact(run) for run in runs]
+    stem = Path(runs[0]).name
+    if retriever is None:
+        results = [(stem, serving.evaluate_runs(artefacts, part, command=_command()))]
+    else:
+        found = serving.find_retriever(retriever, artefacts[0], part, say=_log.print)
+        both = serving.evaluate_two_stage(
+            artefacts, found, part, retrieve=retrieve, blend=blend, command=_command(), say=_log.print
+        )
+        behind = Path(retriever).name
+        results = [(f"{stem}-after-{behind}", both[0]), (behind, both[1])]
     if baselines:
         floors = fit_floors(artefacts[0].split, part, progress=lambda name: _log.print(f"fitting {name}"))
         for name, floor in floors.items():
-            results[name] = evaluate_floor(name, floor, artefacts[0], part, command=_command())
+            if name != retriever:
+                results.append((name, serving.evaluate_floor(name, floor, artefacts[0], part, command=_command())))
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
-        for name, result in results.items():
-            stem = Path(runs[0]).name if name == "model" else name
-            write_result(Path(output) / f"{stem}.json", result)
+        for name, result in results:
+            write_result(Path(output) / f"{name}.json", result)
     if json:
-        _print_json([asdict(result) for result in results.values()])
+        _print_json([asdict(result) for _, result in results])
         return
     table = _table("model", "HR@10 (95 %)", "NDCG@10 (95 %)", "HR@5", "HR@20", "HR@50", "MRR")
-    for result in results.values():
+    for _, result in results:
         wide = (result.metrics[name] for name in ("hr@10", "ndcg@10"))
         narrow = (result.metrics[name] for name in ("hr@5", "hr@20", "hr@50", "mrr"))
         table.add_row(
@@ -266,8 +282,11 @@ def evaluate(
             *(f"{m['mean']:.4f} ({m['low']:.3f}-{m['high']:.3f})" for m in wide),
             *(f"{m['mean']:.4f}" for m in narrow),
         )
-    first = results["model"]
+    _, first = results[0]
     _out.print(table)
+    if retriever is not None:
+        for line in serving.stage_lines(first):
+            _out.print(line)
     _out.print(
         f"{first.data}, {first.split}, {part} part of {first.users} users; {first.candidates}; ties count against"
     )
@@ -278,6 +297,9 @@ def recommend(
     user: str | None = None,
     history: str | None = None,
     k: int = 10,
+    retriever: str | None = None,
+    retrieve: int = 200,
+    blend: float = 0.0,
     request_time: int | None = None,
     json: bool = False,
 ) -> None:
@@ -288,12 +310,15 @@ def recommend(
         user: id of a user in the data
         history: ids of items, oldest first, separated by commas, for somebody who is not in the data
         k: how many
+        retriever: a saved model, or a floor such as transitions, whose best items the run puts in order
+        retrieve: how many items the retriever hands on
+        blend: weight of the retriever's scores beside the run's; evaluate --blend chooses one
         request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn
 
-    recommender = recattn.load(run)
+    recommender = recattn.load(run, retriever=retriever, retrieve=retrieve, blend=blend)
     raw_user = None if user is None else recommender.users.parse(user)
     raw_history = None if history is None else _ids(recommender, history)
     answer = recommender.recommend(raw_user, history=raw_history, k=k, request_time=request_time)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recattn.batch import History
+from recattn.batch import History, TargetBatch
 from recattn.data.batches import target_batches
-from recattn.data.splits import Split
+from recattn.data.splits import Split, Targets
 from recattn.errors import ConfigError
 from recattn.evaluation.ranks import target_ranks
 from recattn.evaluation.summary import summarise
@@ -44,6 +44,27 @@ class Evaluation:
     time_aware: bool
 
 
+def part_targets(split: Split, part: Part) -> Targets:
+    """The targets of a part. Raises ConfigError for an unknown part, and where there are none."""
+    if part not in ("validation", "test"):
+        raise ConfigError(f"part is {part!r}: allowed are 'validation' and 'test'")
+    targets = split.test if part == "test" else split.validation
+    if not len(targets.users):
+        raise ConfigError(f"the split {split.name!r} has no {part} targets")
+    return targets
+
+
+def score_batch(scorer: Scorer, batch: TargetBatch, num_items: int) -> Tensor:
+    """The scorer's scores, (batch, num_items + 1). Raises ConfigError where it gives them another shape."""
+    scores = scorer(batch.history, batch.request_time)
+    expected = (len(batch.targets), num_items + 1)
+    if tuple(scores.shape) != expected:
+        raise ConfigError(
+            f"the scorer returned scores {tuple(scores.shape)}: they must be {expected}, (batch, num_items + 1)"
+        )
+    return scores
+
+
 def rank_targets(
     scorer: Scorer,
     split: Split,
@@ -68,22 +89,12 @@ def rank_targets(
     Returns (targets,) int64 in the order of ``split.validation`` or ``split.test``.
     Raises ConfigError for an unknown part, no targets, scores of another shape, or times that the data lacks.
     """
-    if part not in ("validation", "test"):
-        raise ConfigError(f"part is {part!r}: allowed are 'validation' and 'test'")
-    histories = split.histories
-    targets = split.test if part == "test" else split.validation
-    if not len(targets.users):
-        raise ConfigError(f"the split {split.name!r} has no {part} targets")
+    histories, targets = split.histories, part_targets(split, part)
     ranks = np.empty(len(targets.users), np.int64)
     done = 0
     for rows, batch in target_batches(histories, targets, batch_size=batch_size, time_aware=time_aware):
         with torch.inference_mode():
-            scores = scorer(batch.history, batch.request_time)
-            expected = (len(rows), histories.num_items + 1)
-            if tuple(scores.shape) != expected:
-                raise ConfigError(
-                    f"the scorer returned scores {tuple(scores.shape)}: they must be {expected}, (batch, num_items + 1)"
-                )
+            scores = score_batch(scorer, batch, histories.num_items)
             seen = batch.history.items if filter_seen else None
             ranks[rows] = target_ranks(scores, batch.targets, seen).cpu().numpy()
         done += len(rows)

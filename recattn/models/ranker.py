@@ -9,6 +9,8 @@ from recattn.batch import History, RankingBatch
 
 CATALOGUE_ELEMENTS = 2**24
 """`Ranker.score_all` scores the catalogue in pieces of at most this many (candidate, event) pairs."""
+CANDIDATE_PAIRS = 2**22
+"""`Ranker.score_candidates` scores pieces of at most this many (candidate, event) pairs."""
 
 
 class Ranker(nn.Module, ABC):
@@ -61,3 +63,28 @@ class Ranker(nn.Module, ABC):
         logits = [self.at_positions(history, history.lengths[:, None], part, moment) for part in catalogue.split(size)]
         padding = torch.full_like(logits[0][:, 0, :1], -torch.inf)
         return torch.cat([padding, *(part[:, 0] for part in logits)], 1).float()
+
+    def score_candidates(self, history: History, candidates: Tensor, request_time: Tensor | None = None) -> Tensor:
+        """Scores of each history's own candidates after the whole history, as a ranker behind a retriever gives them.
+
+        A history is read once whatever its candidates, but where those of one history alone pass CANDIDATE_PAIRS. As
+        many candidates as there are items are scored by `score_all`.
+
+        candidates: (batch, candidates) int64 item ids, 0 for padding. request_time: (batch,) int64 seconds, or None.
+        Returns (batch, candidates) float32; padding is -inf.
+        """
+        if candidates.shape[1] >= self.num_items:
+            return self.score_all(history, request_time).gather(1, candidates)
+        history = history.last(self.max_length)
+        length = max(1, history.items.shape[1])
+        rows = max(1, CANDIDATE_PAIRS // max(1, candidates.shape[1] * length))
+        logits = []
+        for start in range(0, len(candidates), rows):
+            some = slice(start, start + rows)
+            events = History(*(None if values is None else values[some] for values in history))  # type: ignore[arg-type]
+            parts = []
+            for asked in candidates[some].split(max(1, CANDIDATE_PAIRS // length), 1):
+                moment = None if request_time is None else request_time[some, None].expand_as(asked)
+                parts.append(self(RankingBatch(events, asked, request_time=moment)).float())
+            logits.append(torch.cat(parts, 1))
+        return torch.cat(logits).masked_fill(candidates == 0, -torch.inf)

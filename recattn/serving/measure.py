@@ -18,13 +18,7 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     Intervals are over users, each user with the ranks of all seeds.
     Raises ConfigError when the models, their data or their splits differ, or a seed comes twice.
     """
-    first = artefacts[0]
-    for other in artefacts[1:]:
-        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
-            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
-    seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"each run needs a seed of its own, got {seeds}")
+    first, seeds = artefacts[0], checked_seeds(artefacts)
     told = first.model.time_aware
     run = evaluate(first.model.score_all, first.split, part, time_aware=told)
     others = [rank_targets(other.model.score_all, other.split, part, time_aware=told) for other in artefacts[1:]]
@@ -34,7 +28,7 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
         metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
     manifests = [artefact.manifest for artefact in artefacts]
     specification = describe(first.model)
-    return _result(
+    return make_result(
         first,
         run,
         model=specification["class_path"],
@@ -47,10 +41,22 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     )
 
 
+def checked_seeds(artefacts: Sequence[Artefact]) -> list[int]:
+    """The seeds of trainings that differ in nothing else. Raises ConfigError where they do, or a seed comes twice."""
+    first = artefacts[0]
+    for other in artefacts[1:]:
+        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
+            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
+    seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"each run needs a seed of its own, got {seeds}")
+    return seeds
+
+
 def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "test", *, command: str) -> Result:
     """Measure a floor on the targets that the artefact's model is measured on."""
     run = evaluate(floor, artefact.split, part)
-    return _result(
+    return make_result(
         artefact,
         run,
         model=name,
@@ -63,7 +69,8 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
     )
 
 
-def _result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
+def make_result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
+    """The result of a run on an artefact's split; ``fields`` are those that neither of the two knows."""
     histories, manifest = artefact.histories, artefact.manifest
     return Result(
         data=manifest["data"],

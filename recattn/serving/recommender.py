@@ -17,9 +17,10 @@ from recattn.data import Histories
 from recattn.data.batches import pad_histories
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError
+from recattn.evaluation import TwoStage, best_items
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact, load_artefact
-from recattn.serving.best import best_items
+from recattn.serving.retriever import RETRIEVED, Retriever, check_agreement, check_stages, find_retriever
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,29 @@ class Recommender:
 
     A model that is time_aware is told when the request comes by ``request_time``, in seconds since 1970; without it the
     request is taken to come with the last event. A history of raw ids has no times, and such a model does without.
+
+    retriever: finds the candidates, ``retrieve`` of them, that the model then puts in order, by its own scores or by
+        these + blend × the retriever's; None: the model ranks the whole catalogue. Reasons are the model's.
+    Raises ConfigError where the two do not agree, and for ``retrieve`` below 1 or ``blend`` below 0.
     """
 
-    def __init__(self, artefact: Artefact) -> None:
+    def __init__(
+        self,
+        artefact: Artefact,
+        retriever: Retriever | None = None,
+        *,
+        retrieve: int = RETRIEVED,
+        blend: float = 0.0,
+    ) -> None:
+        check_stages(retriever, retrieve, blend)
+        if retriever is not None and retriever.artefact is not None:
+            check_agreement(artefact, retriever.artefact)
         self.artefact = artefact
         self.model, self.items, self.users = artefact.model, artefact.items, artefact.users
+        self.pipeline = None
+        if retriever is not None:
+            self.pipeline = TwoStage(retriever.scorer, self.model.score_candidates, retrieve, blend)
+        self.time_aware = self.model.time_aware or (retriever is not None and retriever.time_aware)
 
     def recommend(
         self,
@@ -88,7 +107,7 @@ class Recommender:
         """
         check_count("k", k)
         events, notes = self._history(user, history, request_time)
-        scores, source = self._catalogue_scores(events, request_time)
+        scores, source = self._catalogue_scores(events, request_time, filter_seen=filter_seen)
         if filter_seen:
             scores[events.items[0]] = -torch.inf
         scores[0] = -torch.inf
@@ -123,7 +142,7 @@ class Recommender:
         for rows in np.split(np.argsort(-lengths, kind="stable"), range(batch_size, len(asked), batch_size)):
             events = pad_histories(histories, asked[rows], lengths[rows])
             with torch.no_grad():
-                found = self.model.score_all(events, _moments(request_time, len(rows)))
+                found = self._model_scores(events, _moments(request_time, len(rows)), filter_seen=filter_seen)
             found[events.lengths == 0] = torch.from_numpy(self._popularity)
             if filter_seen:
                 found.scatter_(1, events.items, -torch.inf)
@@ -154,8 +173,13 @@ class Recommender:
             raise ConfigError("candidates is empty: name at least one item")
         numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
         events, notes = self._history(user, history, request_time)
-        scores, source = self._catalogue_scores(events, request_time)
-        return Answer(self._answer(events, numbers, scores[numbers], source, num_reasons, request_time), source, notes)
+        if self.pipeline is None or int(events.lengths[0]) == 0:
+            scores, source = self._catalogue_scores(events, request_time, filter_seen=False)
+            scores = scores[numbers]
+        else:
+            with torch.no_grad():
+                scores, source = self.pipeline.score(events, numbers[None], _moments(request_time, 1))[0], "model"
+        return Answer(self._answer(events, numbers, scores, source, num_reasons, request_time), source, notes)
 
     def _history(
         self, user: RawId | None, history: Sequence[RawId] | None, request_time: int | None
@@ -171,19 +195,26 @@ class Recommender:
         notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(
             missing
         )
-        if request_time is not None and self.model.time_aware:
+        if request_time is not None and self.time_aware:
             notes.append("request_time is not used: a history of item ids has no times to compare it with")
         items = numbers[numbers > 0]
         alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
         return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
 
     def _catalogue_scores(
-        self, events: History, request_time: int | None
+        self, events: History, request_time: int | None, *, filter_seen: bool
     ) -> tuple[Tensor, Literal["model", "popularity"]]:
         if int(events.lengths[0]) == 0:
             return torch.from_numpy(self._popularity), "popularity"
         with torch.no_grad():
-            return self.model.score_all(events, _moments(request_time, 1))[0].clone(), "model"
+            found = self._model_scores(events, _moments(request_time, 1), filter_seen=filter_seen)
+        return found[0].clone(), "model"
+
+    def _model_scores(self, events: History, moments: Tensor | None, *, filter_seen: bool) -> Tensor:
+        """(batch, num_items + 1), -inf for what is not retrieved."""
+        if self.pipeline is None:
+            return self.model.score_all(events, moments)
+        return self.pipeline(events, moments, events.items if filter_seen else None)
 
     def _answer(
         self,
@@ -235,6 +266,17 @@ def _moments(request_time: int | None, count: int) -> Tensor | None:
     return torch.full((count,), request_time)
 
 
-def load(folder: str | Path) -> Recommender:
-    """Load a model that training has saved. Raises ArtefactError naming the file that is missing or wrong."""
-    return Recommender(load_artefact(folder))
+def load(
+    folder: str | Path, *, retriever: str | Path | None = None, retrieve: int = RETRIEVED, blend: float = 0.0
+) -> Recommender:
+    """Load a model that training has saved.
+
+    retriever: the folder of another saved model, or a floor's name such as "transitions" (see `find_retriever`), which
+        finds the ``retrieve`` candidates that the model puts in order.
+    blend: weight of the retriever's scores beside the model's; ``recattn evaluate --blend`` chooses one.
+    Raises ArtefactError naming the file that is missing or wrong; ConfigError where the two models do not agree.
+    """
+    check_stages(retriever, retrieve, blend)
+    artefact = load_artefact(folder)
+    found = None if retriever is None else find_retriever(retriever, artefact)
+    return Recommender(artefact, found, retrieve=retrieve, blend=blend)

@@ -309,6 +309,25 @@ def test_score_all_equals_forward_over_the_catalogue(case, told, monkeypatch):
 
 
 @every_model
+@pytest.mark.parametrize("told", [True, False])
+def test_score_candidates_picks_from_score_all_in_pieces_or_at_once(case, told, monkeypatch):
+    model, history = make(case), history_of()
+    candidates = batch_of(history).candidates
+    moment = history.times.amax(1) + 12345 if told else None
+    expected = model.score_all(history, moment).gather(1, candidates)
+    assert bool((candidates == 0).any())
+    for pairs in (ranker.CANDIDATE_PAIRS, 2 * CANDIDATES * LENGTH, 3 * LENGTH):
+        monkeypatch.setattr(ranker, "CANDIDATE_PAIRS", pairs)
+        scores = model.score_candidates(history, candidates, moment)
+        assert scores.dtype == torch.float32
+        torch.testing.assert_close(scores, expected)
+    everything = torch.cat([candidates, torch.arange(1, NUM_ITEMS + 1).expand(BATCH, -1)], 1)
+    assert torch.equal(
+        model.score_candidates(history, everything, moment), model.score_all(history, moment).gather(1, everything)
+    )
+
+
+@every_model
 @both_modes
 @pytest.mark.parametrize("visible", [True, False], ids=["visible", "whole"])
 def test_padding_and_what_stands_in_it_change_nothing(case, train, visible):

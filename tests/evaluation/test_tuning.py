@@ -128,3 +128,11 @@ def test_floors_on_movielens_100k(movielens_100k):
     assert floors["ease"].arguments == {"regularisation": 100.0, "decay": 1.0}
     assert floors["ease-recency"].arguments == {"regularisation": 300.0, "decay": 0.9}
     assert floors["transitions"].arguments == {"horizon": 10, "decay": 0.8}
+
+
+def test_floors_named_are_those_of_the_whole_list(random_split):
+    everything = fit_floors(random_split)
+    assert same_scores({name: fit_floors(random_split, names=[name])[name] for name in NAMES}, everything, random_split)
+    assert list(fit_floors(random_split, names=["transitions", "ease"])) == ["ease", "transitions"]
+    with pytest.raises(ConfigError, match="names holds 'slim': the floors are popularity, item-knn"):
+        fit_floors(random_split, names=["slim"])

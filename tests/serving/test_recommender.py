@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from recattn.errors import ConfigError, UnknownIdError
+from recattn.evaluation.best import best_items
 from recattn.serving import Recommender
-from recattn.serving.best import best_items
 
 LAST = {user: 1000 + (3 * (user - 100) + 10) % 13 for user in range(100, 107)}
 

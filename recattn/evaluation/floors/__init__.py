@@ -9,6 +9,17 @@ from recattn.evaluation.floors.ease import EASE
 from recattn.evaluation.floors.item_knn import ItemKNN
 from recattn.evaluation.floors.popularity import Popularity
 from recattn.evaluation.floors.transitions import TransitionCounts
-from recattn.evaluation.floors.tuning import Trial, fit_floors, tune
+from recattn.evaluation.floors.tuning import FLOORS, Floor, Trial, fit_floors, known_before, tune
 
-__all__ = ["EASE", "ItemKNN", "Popularity", "TransitionCounts", "Trial", "fit_floors", "tune"]
+__all__ = [
+    "EASE",
+    "FLOORS",
+    "Floor",
+    "ItemKNN",
+    "Popularity",
+    "TransitionCounts",
+    "Trial",
+    "fit_floors",
+    "known_before",
+    "tune",
+]

@@ -23,6 +23,7 @@ NEIGHBOURS: tuple[int | None, ...] = (20, 50, 100, 200, None)
 REGULARISATIONS = (100.0, 300.0, 1000.0)
 EASE_DECAYS = (0.95, 0.9, 0.8, 0.7)
 TRANSITION_DECAYS = (0.5, 0.6, 0.7, 0.8, 0.9)
+FLOORS = ("popularity", "item-knn", "ease", "ease-recency", "transitions")
 
 
 class Floor(Protocol):
@@ -107,37 +108,47 @@ def fit_floors(
     split: Split,
     part: Part = "test",
     *,
+    names: Sequence[str] = FLOORS,
     filter_seen: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Floor]:
-    """All floors for this split, tuned on validation NDCG@10 and fitted on what is known before the part.
+    """The floors for this split, tuned on validation NDCG@10 and fitted on what is known before the part.
 
     Settings are chosen with floors fitted on ``split.train``, over the grids at the top of this file. For the test
     part the chosen ones are then fitted once more on :func:`known_before`: training and validation events. The names:
     ``popularity``; ``item-knn``; ``ease``; ``ease-recency`` (EASE with a decay); ``transitions``. A catalogue above
     EASE_MAX_ITEMS has no EASE, and its item-kNN is not tried with all neighbours.
 
+    names: which of them to fit, all by default.
     progress: called with each floor's name before it is tuned.
     Returns name -> scorer; ``scorer.arguments`` are the settings chosen. Deterministic: nothing is drawn.
+    Raises ConfigError for an unknown name.
     """
+    unknown = [name for name in names if name not in FLOORS]
+    if unknown:
+        raise ConfigError(f"names holds {unknown[0]!r}: the floors are {', '.join(FLOORS)}")
     report = progress or (lambda _: None)
     fit_on = known_before(split, part)
     small = split.histories.num_items <= EASE_MAX_ITEMS
-    report("popularity")
-    floors: dict[str, Floor] = {"popularity": Popularity(fit_on)}
-    report("item-knn")
-    neighbours = [count for count in NEIGHBOURS if count is not None or small]
-    best = tune(ItemKNN, {"neighbours": neighbours}, split, filter_seen=filter_seen)[0].settings
-    floors["item-knn"] = ItemKNN(fit_on, neighbours=best["neighbours"])
-    if small:
+    floors: dict[str, Floor] = {}
+    if "popularity" in names:
+        report("popularity")
+        floors["popularity"] = Popularity(fit_on)
+    if "item-knn" in names:
+        report("item-knn")
+        neighbours = [count for count in NEIGHBOURS if count is not None or small]
+        best = tune(ItemKNN, {"neighbours": neighbours}, split, filter_seen=filter_seen)[0].settings
+        floors["item-knn"] = ItemKNN(fit_on, neighbours=best["neighbours"])
+    if small and {"ease", "ease-recency"} & set(names):
         report("ease")
         grid = {"regularisation": REGULARISATIONS}
         trials = tune(EASE, grid, split, decays=(1.0, *EASE_DECAYS), filter_seen=filter_seen)
-        plain = next(trial.settings for trial in trials if trial.settings["decay"] == 1.0)
-        fading = next(trial.settings for trial in trials if trial.settings["decay"] != 1.0)
-        floors["ease"] = EASE(fit_on, **plain)
-        floors["ease-recency"] = EASE(fit_on, **fading)
-    report("transitions")
-    best = tune(TransitionCounts, {}, split, decays=TRANSITION_DECAYS, filter_seen=filter_seen)[0].settings
-    floors["transitions"] = TransitionCounts(fit_on, **best)
+        for name, fades in (("ease", False), ("ease-recency", True)):
+            if name in names:
+                best = next(trial.settings for trial in trials if (trial.settings["decay"] != 1.0) == fades)
+                floors[name] = EASE(fit_on, **best)
+    if "transitions" in names:
+        report("transitions")
+        best = tune(TransitionCounts, {}, split, decays=TRANSITION_DECAYS, filter_seen=filter_seen)[0].settings
+        floors["transitions"] = TransitionCounts(fit_on, **best)
     return floors
