@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import recattn.models as rmodels
 from recattn.batch import History, RankingBatch
 from recattn.models import Ranker, build, describe, ranker
+from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
 from recattn.nn import (
     AdditiveScorer,
@@ -171,16 +172,21 @@ def make(case: Case, dtype: torch.dtype = torch.float64, *, train: bool = False)
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
     for part in model.modules():
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            nn.init.zeros_(part.weight[part.padding_idx])
+        if is_table(part):
+            nn.init.zeros_(part.weight[0])
         if isinstance(part, TransitionHead):
             pairs = torch.randint(1, NUM_ITEMS + 1, (97, 2)) @ torch.tensor([NUM_ITEMS + 1, 1])
             pairs = pairs.unique()
             part.set_counts(pairs, torch.rand(len(pairs), dtype=torch.float64) + 1.5)
-        for name in ("dropout", "state_dropout"):
+        for name in ("dropout", "state_dropout", "id_dropout"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
     return model
+
+
+def is_table(part: nn.Module) -> bool:
+    """Whether its row 0 stands for padding."""
+    return isinstance(part, ItemEmbedding) or (isinstance(part, nn.Embedding) and part.padding_idx is not None)
 
 
 def history_of(lengths: tuple[int, ...] = LENGTHS) -> History:
@@ -455,7 +461,7 @@ def test_candidates_do_not_influence_each_other(case):
 def test_the_padding_row_stays_zero_and_gets_no_gradient(case):
     model, batch = make(case, torch.float32, train=True), batch_of(history_of())
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    tables = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.padding_idx is not None]
+    tables = [part for part in model.modules() if is_table(part)]
     assert tables
     for _ in range(2):
         optimiser.zero_grad()
@@ -463,10 +469,10 @@ def test_the_padding_row_stays_zero_and_gets_no_gradient(case):
         logits = model.at_positions(batch.history, positions, torch.arange(1, NUM_ITEMS + 1))
         (model(batch).square().sum() + logits.square().sum()).backward()
         for table in tables:
-            assert (table.weight.grad[table.padding_idx] == 0).all()
+            assert (table.weight.grad[0] == 0).all()
         optimiser.step()
     for table in tables:
-        assert (table.weight[table.padding_idx] == 0).all()
+        assert (table.weight[0] == 0).all()
         assert (table.weight[1:] != 0).all()
 
 

@@ -68,7 +68,7 @@ class EncoderBlock(nn.Module):
         rows = torch.arange(len(inputs), device=inputs.device)
         keys = self.around_attention.layer_norm(inputs) if self.around_attention.norm == "pre" else inputs
         if bias is not None:
-            bias = bias[(None,) * (4 - bias.dim())]
+            bias = bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
             bias = bias.expand(len(inputs), *bias.shape[1:])[rows, :, places].unsqueeze(2)
         more: dict[str, Tensor] = {}
         if getattr(self.attention, "rotary", None) is not None:
