@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recattn.serving import Answer, Recommender
 
 DEFAULT_MODEL = "recattn.models.TargetAttention"
-SplitName = Literal["leave_one_out", "global_time"]
+SplitName = Literal["leave_one_out", "leave_last", "global_time"]
 _out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 _log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -63,15 +63,21 @@ def train(
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
     min_item_events: int = 1,
-    split: SplitName = "leave_one_out",
+    split: SplitName | None = None,
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
-    loss: Literal["softmax", "bce", "gbce", "bpr-max"] = "softmax",
+    objective: Literal["next_item", "clicks"] = "next_item",
+    loss: Literal["softmax", "bce", "gbce", "bpr-max"] | None = None,
     num_negatives: int | None = None,
+    threshold: float | None = None,
+    negatives: int | None = None,
+    negatives_seed: int | None = None,
+    samples: str | None = None,
+    monitor: Literal["gauc", "auc"] | None = None,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
@@ -97,18 +103,27 @@ def train(
         encoding: of a text table
         time_unit: of numbers in the time column
         min_item_events: leave out the items that have fewer events
-        split: leave_one_out (each user's last event tests) or global_time (the last tenth of the time tests)
+        split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
+            clicks) or global_time (the last tenth of the time)
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings in the history
         use_profile: let the model read the user's profile, where the data has one
-        loss: softmax over the candidates, or bce, each candidate a yes or no; next-item models also gbce and bpr-max
-        num_negatives: candidates that are sampled for each batch (default: the whole catalogue)
+        objective: next_item, to rank the catalogue for what comes next, or clicks, to tell what is taken from the rest
+        loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
+            also gbce and bpr-max
+        num_negatives: of next items: candidates that are sampled for each batch (default: the whole catalogue)
+        threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
+        negatives: of clicks: every event is positive and so many items that the user never takes are sampled as
+            negatives, once and for all (default: 1, where the data has no ratings)
+        negatives_seed: of these samples (default: 0, whatever the seed of the training)
+        samples: of clicks: a trained model's folder, or its clicks.parquet, whose samples are to be used again
+        monitor: of clicks: gauc (AUC within each user, default) or auc on the validation part chooses the epoch
         learning_rate: of Adam
         weight_decay: of Adam
-        batch_size: histories in a batch
+        batch_size: histories in a batch (default: 8), of clicks samples (default: 1,024)
         positions: targets in a history of a batch (default: 48; for a next-item model half of what it reads)
         max_epochs: epochs at most
-        patience: epochs in a row without a better NDCG@10 on the validation part after which training stops
+        patience: epochs in a row that were no better on the validation part after which training stops
         seed: of weights, order and dropout
         resume: go on with an interrupted training in the same output folder
         overwrite: replace a model that is in the output folder
@@ -116,11 +131,17 @@ def train(
     import torch
 
     from recattn.data import encode, load_interactions, splits
-    from recattn.evaluation import evaluate, hardware, peak_rss_mb, versions
+    from recattn.evaluation import hardware, peak_rss_mb, versions
     from recattn.models import Ranker, build
     from recattn.serving import Artefact, check_place, save_artefact
-    from recattn.training import data_arguments, fit, task_for
+    from recattn.training import data_arguments, fit
+    from recattn.training.objective import check_objective, samples_of, task_of, validate
 
+    clicked = objective == "clicks"
+    of_clicks: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
+    of_clicks["samples"] = samples
+    of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions}
+    check_objective(objective, of_next_items, {**of_clicks, "monitor": monitor})
     folder = Path(output).resolve()
     check_place(folder, overwrite=overwrite)
     checkpoints = folder.with_name(f".{folder.name}-training")
@@ -146,8 +167,12 @@ def train(
     if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
-    divided = getattr(splits, split)(encoded.histories)
-    for line in (*interactions.summary.lines(), *divided.summary.lines()):
+    protocol = split or ("leave_last" if clicked else "leave_one_out")
+    every = {"target": "all"} if clicked and protocol == "global_time" else {}
+    divided = getattr(splits, protocol)(encoded.histories, **every)
+    clicks = samples_of(divided, **of_clicks) if clicked else None
+    notes = [] if clicks is None else clicks.lines()
+    for line in (*interactions.summary.lines(), *divided.summary.lines(), *notes):
         _log.print(line)
     specification = model or {"class_path": DEFAULT_MODEL, "init_args": {}}
     torch.manual_seed(seed)
@@ -159,20 +184,15 @@ def train(
     )
     if not isinstance(ranker, Ranker):
         raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
-    counts = torch.bincount(torch.from_numpy(divided.train.items).long(), minlength=ranker.num_items + 1)
-    task = task_for(
-        ranker,
-        loss=loss,
-        num_negatives=num_negatives,
-        item_counts=counts,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-    )
+    adam = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    task = task_of(ranker, divided, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+    batch_size = task.default_batch_size if batch_size is None else batch_size
     fitted = fit(
         ranker,
         divided,
         folder=checkpoints,
         task=task,
+        clicks=clicks,
         batch_size=batch_size,
         positions=positions,
         max_epochs=max_epochs,
@@ -180,7 +200,7 @@ def train(
         seed=seed,
         resume=resume,
     )
-    validated = evaluate(ranker.score_all, divided, "validation", time_aware=ranker.time_aware)
+    validated = validate(ranker, divided, clicks)
     manifest = {
         "data": interactions.name,
         "data_hash": interactions.summary.hash,
@@ -199,15 +219,19 @@ def train(
         "best_epoch": fitted.best_epoch,
         "train_seconds": round(fitted.seconds, 1),
         "peak_rss_mb": peak_rss_mb(),
-        "metrics": {"validation": validated.metrics},
+        "metrics": {"validation": validated},
         "hardware": hardware(),
         "versions": versions(),
         "command": _command(),
     }
-    artefact = Artefact(ranker, encoded.users, encoded.items, encoded.histories, encoded.profile_encoder, manifest)
+    if clicks is not None:
+        manifest["clicks"] = {"labels": clicks.labels, "hashes": clicks.hashes}
+    coded = (encoded.users, encoded.items, encoded.histories, encoded.profile_encoder)
+    artefact = Artefact(ranker, *coded, manifest, clicks)
     save_artefact(folder, artefact, overwrite=overwrite)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    shown = "  ".join(f"{name} {validated.metrics[name]['mean']:.4f}" for name in ("hr@10", "ndcg@10"))
+    names = ("gauc", "auc", "log_loss") if clicked else ("hr@10", "ndcg@10")
+    shown = "  ".join(f"{name} {validated[name]['mean']:.4f}" for name in names if name in validated)
     _log.print(f"validation of epoch {fitted.best_epoch}, the best: {shown}; trained in {fitted.seconds:.0f} s")
     _out.print(f"saved to {output}")
 
@@ -216,25 +240,37 @@ def evaluate(
     runs: list[str],
     baselines: bool = False,
     part: Literal["test", "validation"] = "test",
+    catalogue: bool = False,
+    plot: str | None = None,
     output: str | None = None,
     json: bool = False,
 ) -> None:
     """Measure saved models on the part of the data that they were not trained on.
 
-    Several runs are taken as one model trained with several seeds: the mean over them is shown.
+    Several runs are taken as one model trained with several seeds: the mean over them is shown. Models of clicks are
+    measured on their labelled samples, others rank the whole catalogue.
 
     Args:
         runs: folders of trained models
         baselines: measure the floors as well, models that only count, with settings chosen on the validation part
         part: test, or validation
+        catalogue: rank the whole catalogue with a model of clicks too
+        plot: file, .png for example, for a model of clicks' reliability curve: probabilities beside what was observed
         output: folder in which a JSON file for each row is kept
         json: print JSON in place of a table
     """
-    from recattn.evaluation import fit_floors, write_result
-    from recattn.serving import evaluate_floor, evaluate_runs, load_artefact
+    from recattn.evaluation import fit_floors, report_line, report_rows, write_result
+    from recattn.evaluation.calibration_plot import plot_calibration
+    from recattn.serving import evaluate_click_runs, evaluate_floor, evaluate_runs, load_artefact
 
     artefacts = [load_artefact(run) for run in runs]
-    results = {"model": evaluate_runs(artefacts, part, command=_command())}
+    clicked = artefacts[0].clicks is not None and not catalogue
+    if baselines and clicked:
+        raise ConfigError("baselines rank the catalogue, and the model was trained on clicks: add --catalogue")
+    measure = evaluate_click_runs if clicked else evaluate_runs
+    results = {"model": measure(artefacts, part, command=_command())}
+    if plot is not None:
+        plot_calibration(plot, [results["model"]])
     if baselines:
         floors = fit_floors(artefacts[0].split, part, progress=lambda name: _log.print(f"fitting {name}"))
         for name, floor in floors.items():
@@ -247,20 +283,12 @@ def evaluate(
     if json:
         _print_json([asdict(result) for result in results.values()])
         return
-    table = _table("model", "HR@10 (95 %)", "NDCG@10 (95 %)", "HR@5", "HR@20", "HR@50", "MRR")
-    for result in results.values():
-        wide = (result.metrics[name] for name in ("hr@10", "ndcg@10"))
-        narrow = (result.metrics[name] for name in ("hr@5", "hr@20", "hr@50", "mrr"))
-        table.add_row(
-            result.label,
-            *(f"{m['mean']:.4f} ({m['low']:.3f}-{m['high']:.3f})" for m in wide),
-            *(f"{m['mean']:.4f}" for m in narrow),
-        )
-    first = results["model"]
+    headings, rows = report_rows(results.values())
+    table = _table(*headings)
+    for row in rows:
+        table.add_row(*row)
     _out.print(table)
-    _out.print(
-        f"{first.data}, {first.split}, {part} part of {first.users} users; {first.candidates}; ties count against"
-    )
+    _out.print(report_line(results["model"], part))
 
 
 def recommend(

@@ -3,6 +3,8 @@
 load_interactions("ml-100k") -> Interactions -> encode() -> Histories, Vocabulary -> leave_one_out() -> Split
 """
 
+from recattn.data.click_samples import ClickSamples
+from recattn.data.click_sets import Clicks, make_clicks, read_clicks, write_clicks
 from recattn.data.encode import Encoded, encode
 from recattn.data.fetch import data_folder, fetch
 from recattn.data.histories import Histories
@@ -11,12 +13,14 @@ from recattn.data.load import load_interactions
 from recattn.data.profile import ProfileEncoder
 from recattn.data.sources import SOURCES, Source
 from recattn.data.split import Split, SplitSummary, Targets
-from recattn.data.splits import global_time, leave_one_out
+from recattn.data.splits import global_time, leave_last, leave_one_out
 from recattn.data.summary import Summary
 from recattn.data.vocabulary import Vocabulary
 
 __all__ = [
     "SOURCES",
+    "ClickSamples",
+    "Clicks",
     "Encoded",
     "Histories",
     "Interactions",
@@ -31,6 +35,10 @@ __all__ = [
     "encode",
     "fetch",
     "global_time",
+    "leave_last",
     "leave_one_out",
     "load_interactions",
+    "make_clicks",
+    "read_clicks",
+    "write_clicks",
 ]

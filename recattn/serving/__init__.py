@@ -2,6 +2,7 @@
 
 from recattn.serving.artefact import Artefact, check_place, load_artefact, save_artefact
 from recattn.serving.measure import evaluate_floor, evaluate_runs
+from recattn.serving.measure_clicks import evaluate_click_runs
 from recattn.serving.recommender import Answer, Reason, Recommender, Scored, load
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Recommender",
     "Scored",
     "check_place",
+    "evaluate_click_runs",
     "evaluate_floor",
     "evaluate_runs",
     "load",

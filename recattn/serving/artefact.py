@@ -18,12 +18,14 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from recattn.data import Histories, ProfileEncoder, Split, Vocabulary, splits
+from recattn.data import Clicks, Histories, ProfileEncoder, Split, Vocabulary, read_clicks, splits, write_clicks
 from recattn.errors import ArtefactError, RecattnError
 from recattn.models import Ranker, Specification, build, describe
 
 FORMAT = 1
 FILES = ("model.safetensors", "model.yaml", "vocabulary.parquet", "histories.parquet", "features.json")
+CLICKS = "clicks.parquet"
+"""The samples of a model that was trained on clicks; others have no such file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Artefact:
     model: in evaluation mode. users, items: the vocabularies, with titles. histories: what the users did, the profile
     codes included. profile_encoder: how raw profiles were coded, None without profiles.
     manifest: where it came from: data, split, seed, metrics, versions and the training command.
+    clicks: the samples that it was trained on and is to be measured on; None for a model of next items.
     """
 
     model: Ranker
@@ -41,6 +44,7 @@ class Artefact:
     histories: Histories
     profile_encoder: ProfileEncoder | None
     manifest: Mapping[str, Any]
+    clicks: Clicks | None = None
 
     @cached_property
     def split(self) -> Split:
@@ -105,7 +109,8 @@ def load_artefact(folder: str | Path) -> Artefact:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    for name in FILES:
+    clicked = CLICKS in manifest["files"]
+    for name in (*FILES, *[CLICKS] * clicked):
         path = folder / name
         if not path.is_file():
             raise ArtefactError(f"{path} is missing: the saved model is incomplete")
@@ -118,9 +123,10 @@ def load_artefact(folder: str | Path) -> Artefact:
         encoder = None if features["profile"] is None else ProfileEncoder.from_dict(features["profile"])
         users, histories = _read_histories(folder / "histories.parquet", len(items), encoder)
         load_model(model, folder / "model.safetensors")
+        clicks = read_clicks(folder / CLICKS, manifest["split"]["hash"]) if clicked else None
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
-    return Artefact(model.eval(), users, items, histories, encoder, manifest)
+    return Artefact(model.eval(), users, items, histories, encoder, manifest, clicks)
 
 
 def _build_ranker(specification: Specification) -> Ranker:
@@ -152,7 +158,11 @@ def _write(folder: Path, artefact: Artefact) -> None:
     _write_histories(folder / "histories.parquet", artefact.users, artefact.histories)
     profile = None if artefact.profile_encoder is None else artefact.profile_encoder.to_dict()
     (folder / "features.json").write_text(json.dumps({"profile": profile}, indent=1), encoding="utf-8")
-    sums = {name: _sha256(folder / name) for name in FILES}
+    names = list(FILES)
+    if artefact.clicks is not None:
+        write_clicks(folder / CLICKS, artefact.clicks)
+        names.append(CLICKS)
+    sums = {name: _sha256(folder / name) for name in names}
     manifest = {"format": FORMAT, **artefact.manifest, "files": sums}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 

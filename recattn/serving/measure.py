@@ -1,11 +1,20 @@
 """Saved models -> results: which numbers a model reached, and everything needed to make them again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Evaluation, Result, commit, evaluate, hardware, rank_targets, summarise, versions
+from recattn.evaluation import (
+    Result,
+    commit,
+    evaluate,
+    hardware,
+    rank_targets,
+    summarise,
+    versions,
+)
 from recattn.evaluation.floors.tuning import Floor
 from recattn.evaluation.protocol import Part
 from recattn.models import describe
@@ -19,12 +28,7 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     Raises ConfigError when the models, their data or their splits differ, or a seed comes twice.
     """
     first = artefacts[0]
-    for other in artefacts[1:]:
-        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
-            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
-    seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"each run needs a seed of its own, got {seeds}")
+    check_seeds(artefacts)
     told = first.model.time_aware
     run = evaluate(first.model.score_all, first.split, part, time_aware=told)
     others = [rank_targets(other.model.score_all, other.split, part, time_aware=told) for other in artefacts[1:]]
@@ -32,18 +36,43 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     if others:
         ranks = np.concatenate([run.ranks, *others])
         metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
-    manifests = [artefact.manifest for artefact in artefacts]
+    return result_of_runs(artefacts, run.candidates, metrics, command=command)
+
+
+def check_seeds(artefacts: Sequence[Artefact]) -> None:
+    """Raise ConfigError unless these are trainings of one model on one split, each with a seed of its own."""
+    first = artefacts[0]
+    for other in artefacts[1:]:
+        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
+            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
+    seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"each run needs a seed of its own, got {seeds}")
+
+
+def result_of_runs(
+    artefacts: Sequence[Artefact],
+    candidates: str,
+    metrics: dict[str, dict[str, float]],
+    *,
+    command: str,
+    clicks: dict[str, Any] | None = None,
+) -> Result:
+    """The result of trainings that differ in their seed alone, and what they took."""
+    first, manifests = artefacts[0], [artefact.manifest for artefact in artefacts]
     specification = describe(first.model)
     return _result(
         first,
-        run,
+        candidates=candidates,
+        time_aware=first.model.time_aware,
         model=specification["class_path"],
         arguments={**specification["init_args"], "training": first.manifest["training"]},
-        seeds=seeds,
+        seeds=[int(manifest["seed"]) for manifest in manifests],
         metrics=metrics,
         train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
         peak_rss_mb=max((manifest["peak_rss_mb"] or 0.0 for manifest in manifests), default=None),
         command=f"{first.manifest['command']} && {command}",
+        clicks=clicks,
     )
 
 
@@ -52,7 +81,8 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
     run = evaluate(floor, artefact.split, part)
     return _result(
         artefact,
-        run,
+        candidates=run.candidates,
+        time_aware=run.time_aware,
         model=name,
         arguments=floor.arguments,
         seeds=[],
@@ -63,7 +93,7 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
     )
 
 
-def _result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
+def _result(artefact: Artefact, **fields: object) -> Result:
     histories, manifest = artefact.histories, artefact.manifest
     return Result(
         data=manifest["data"],
@@ -73,8 +103,6 @@ def _result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
         split=manifest["split"]["name"],
         split_hash=manifest["split"]["hash"],
         ties=manifest["ties"],
-        candidates=run.candidates,
-        time_aware=run.time_aware,
         hardware=hardware(),
         versions=versions(),
         commit=commit(),
