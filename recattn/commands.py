@@ -270,7 +270,7 @@ def evaluate(
     measure = evaluate_click_runs if clicked else evaluate_runs
     results = {"model": measure(artefacts, part, command=_command())}
     if plot is not None:
-        plot_calibration(plot, [results["model"]])
+        plot_calibration(plot, results["model"])
     if baselines:
         floors = fit_floors(artefacts[0].split, part, progress=lambda name: _log.print(f"fitting {name}"))
         for name, floor in floors.items():

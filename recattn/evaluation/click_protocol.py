@@ -99,7 +99,8 @@ def evaluate_clicks(
     means = values(np.ones(len(known)))
     blocks = resampled_counts(len(known), num_samples=num_samples, seed=seed)
     resampled = np.array([values(counts) for block in blocks for counts in block])
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    defined = np.flatnonzero(np.isfinite(means))
+    low, high = np.nanquantile(resampled[:, defined], [(1 - level) / 2, (1 + level) / 2], axis=0)
     curve = reliability_curve(labels, np.mean([sigmoid(each) for _, each in checks], 0), bins=bins)
     about = {
         "samples": len(rows),
@@ -109,9 +110,8 @@ def evaluate_clicks(
         "reliability": {name: column.tolist() for name, column in curve._asdict().items()},
     }
     metrics = {
-        name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
-        for i, name in enumerate(names)
-        if np.isfinite(means[i])
+        names[metric]: {"mean": float(means[metric]), "low": float(low[place]), "high": float(high[place])}
+        for place, metric in enumerate(defined)
     }
     return ClickEvaluation(metrics, about)
 
