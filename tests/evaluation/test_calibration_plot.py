@@ -17,7 +17,12 @@ def entry(mean):
 def result():
     about = {"labels": "rating >= 4", "samples": 15, "positives": 3, "users": 5, "users_without_both": 2}
     sizes = {"users": 11, "items": 13, "interactions": 17}
-    protocol = {"split": "leave_last", "split_hash": "x", "ties": "file", "candidates": "labelled samples (rating >= 4)"}
+    protocol = {
+        "split": "leave_last",
+        "split_hash": "x",
+        "ties": "file",
+        "candidates": "labelled samples (rating >= 4)",
+    }
     model = {"model": "recattn.models.DIN", "arguments": {}, "time_aware": False, "seeds": [0]}
     metrics = {"auc": entry(0.71), "gauc": entry(0.62), "log_loss": entry(0.5), "calibration": entry(1.1)}
     cost = {"train_seconds": None, "peak_rss_mb": None}

@@ -37,16 +37,15 @@ def test_intervals_equal_an_explicit_loop_with_the_same_draws():
     known = np.unique(users)
     draws = np.concatenate(list(resampled_counts(len(known), num_samples=40, seed=3)))
     aucs, gaucs = [], []
-    for counts in draws:
-        taken = np.concatenate([np.flatnonzero(users == user).repeat(int(n)) for user, n in zip(known, counts, strict=True)])
-        copies = np.concatenate(
-            [np.tile(np.flatnonzero(users == user), int(n)) for user, n in zip(known, counts, strict=True)]
-        )
-        owners = np.concatenate(
-            [np.repeat(np.arange(int(n)) + 1000 * user, (users == user).sum()) for user, n in zip(known, counts, strict=True)]
-        )
+    for counts in draws.astype(int):
+        copies, owners = [], []
+        for user, times in zip(known, counts, strict=True):
+            mine = np.flatnonzero(users == user)
+            copies.append(np.tile(mine, times))
+            owners.append(np.repeat(np.arange(times) + 1000 * user, len(mine)))  # a user drawn twice is two users
+        taken, owner = np.concatenate(copies), np.concatenate(owners)
         aucs.append(np.mean([roc_auc_score(labels[taken], each[taken]) for each in logits]))
-        gaucs.append(np.mean([gauc(labels[copies], each[copies], owners) for each in logits]))
+        gaucs.append(np.mean([gauc(labels[taken], each[taken], owner) for each in logits]))
     found = evaluate_clicks(labels, users, logits, num_samples=40, seed=3, level=0.8).metrics
     for name, values in (("auc", aucs), ("gauc", gaucs)):
         assert [found[name][side] for side in ("low", "high")] == pytest.approx(np.quantile(values, [0.1, 0.9]))

@@ -9,12 +9,14 @@ import torch
 
 from recattn.batch import History, RankingBatch
 from recattn.data.click_sets import make_clicks
+from recattn.data.histories import Histories
 from recattn.data.split import Targets
 from recattn.data.splits import leave_last
 from recattn.errors import ConfigError
 from recattn.evaluation import auc, gauc, log_loss, predict_clicks
 from recattn.models import HSTU, SASRec, TargetAttention, next_item
 from recattn.training import ClickData, ClickTask, RankingTask, fit
+from recattn.training.fit import count_into
 
 ARGUMENTS = {"learning_rate": 0.05, "warmup_steps": 5}
 
@@ -123,7 +125,7 @@ def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, clicks, tmp_
         train(cycle, clicks, tmp_path / "parts", model=small(cycle, dropout=0.3), seed=3)
     monkeypatch.undo()
     other = make_clicks(cycle, negatives=3, seed=8)
-    with pytest.raises(ConfigError, match="clicks is .* but the training to be resumed"):
+    with pytest.raises(ConfigError, match=r"clicks is .* but the training to be resumed"):
         train(cycle, other, tmp_path / "parts", model=small(cycle, dropout=0.3), seed=3, resume=True)
     again, found = train(cycle, clicks, tmp_path / "parts", model=small(cycle, dropout=0.3), seed=3, resume=True)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in whole.state_dict().items())
@@ -134,7 +136,11 @@ def test_the_settings_are_written_down(cycle, clicks, tmp_path):
     train(cycle, clicks, tmp_path, monitor="auc", max_epochs=1)
     settings = json.loads((tmp_path / "training.json").read_text())
     assert settings["task"] == {
-        "objective": "clicks", "monitor": "auc", "learning_rate": 0.05, "weight_decay": 0.0, "warmup_steps": 5,
+        "objective": "clicks",
+        "monitor": "auc",
+        "learning_rate": 0.05,
+        "weight_decay": 0.0,
+        "warmup_steps": 5,
     }
     assert settings["clicks"] == clicks.hashes
     assert settings["batch_size"] == 64
@@ -172,10 +178,7 @@ def test_rows_of_one_pass_are_as_wide_as_the_model_and_the_others_hold_the_event
 
 
 def test_a_transition_head_does_not_see_the_event_that_it_is_trained_on(tmp_path):
-    """Every pair occurs once: taken out of its own counts, nothing is left of it and the positive looks as any other."""
-    from recattn.data.histories import Histories
-    from recattn.training.fit import count_into
-
+    """Every pair occurs once: taken out of its own counts, nothing is left and the positive looks as any other."""
     items = np.arange(1, 21, dtype=np.int32)
     split = leave_last(Histories(items, np.array([0, 20]), num_items=23))
     model = small(split, transitions=1)
