@@ -51,7 +51,7 @@ def predict_clicks(
     """
     batches = ClickLoader(histories, samples, batch_size=BATCH_SIZE, context=max_length, shuffle=False)
     with torch.inference_mode():
-        found = [ranker(batch)[batch.candidates != 0].double() for batch in batches]
+        found = [ranker(batch)[batch.candidates != 0].cpu().double() for batch in batches]
     return torch.cat(found).numpy()
 
 

@@ -57,7 +57,7 @@ class ClickTask(RankingTask):
             raise ConfigError("a RankingBatch to validate on needs labels and users")
         real = batch.candidates != 0
         users = batch.users[:, None].expand_as(real)
-        self._validated.append((batch.labels[real].cpu(), self.model(batch)[real].double().cpu(), users[real].cpu()))
+        self._validated.append((batch.labels[real].cpu(), self.model(batch)[real].cpu().double(), users[real].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         labels, logits, users = (torch.cat(parts).numpy() for parts in zip(*self._validated, strict=True))

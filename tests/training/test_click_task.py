@@ -159,6 +159,7 @@ def test_next_item_models_learn_it_and_read_each_row_in_one_pass(cycle, clicks, 
         patched.setattr(next_item, "window", None)  # what would cut a row into one for each sample
         for batch in ClickData(cycle.histories, clicks, batch_size=64, max_length=6, one_pass=True).train_dataloader():
             model(batch)
+            HSTU(37, dim=8, max_length=6)(batch)  # told the time of each request
     _, fitted = train(cycle, clicks, tmp_path, model=model, max_epochs=10)
     assert fitted.score > 0.9
 
