@@ -38,9 +38,12 @@ def samples_of(
 ) -> Clicks:
     """The split's samples: read from ``samples``, a file or a saved model's folder, or made (see `make_clicks`).
 
-    Raises ConfigError where samples are to be read and made at once, DataError where they belong to another split.
+    Raises ConfigError where samples are to be read and made at once, or seeded and not drawn, DataError where they belong to another split.
     """
     if samples is None:
+        rated = negatives is None and (threshold is not None or split.histories.ratings is not None)
+        if rated and negatives_seed is not None:
+            raise ConfigError(f"negatives_seed is {negatives_seed}, but labels come from ratings: give negatives too")
         return make_clicks(split, threshold=threshold, negatives=negatives, seed=negatives_seed or 0)
     if (threshold, negatives, negatives_seed) != (None, None, None):
         raise ConfigError(

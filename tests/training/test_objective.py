@@ -27,6 +27,9 @@ def test_samples_are_made_or_read(cycle, needle, tmp_path):
     assert samples_of(cycle, samples=str(tmp_path)).hashes == made.hashes
     with pytest.raises(ConfigError, match="with their labels: leave threshold, negatives and negatives_seed out"):
         samples_of(cycle, samples=str(tmp_path), negatives=2)
+    with pytest.raises(ConfigError, match="negatives_seed is 5, but labels come from ratings"):
+        samples_of(cycle, threshold=3.0, negatives_seed=5)
+    assert samples_of(cycle, negatives_seed=5).hashes == make_clicks(cycle, seed=5).hashes
     with pytest.raises(DataError, match="belong to the split"):
         samples_of(needle, samples=str(tmp_path))
 
