@@ -38,7 +38,8 @@ def samples_of(
 ) -> Clicks:
     """The split's samples: read from ``samples``, a file or a saved model's folder, or made (see `make_clicks`).
 
-    Raises ConfigError where samples are to be read and made at once, or seeded and not drawn, DataError where they belong to another split.
+    Raises ConfigError where samples are to be read and made at once, or seeded and not drawn, DataError where they
+    belong to another split.
     """
     if samples is None:
         rated = negatives is None and (threshold is not None or split.histories.ratings is not None)
