@@ -136,6 +136,14 @@ def ml_1m_costs() -> str:
     return "\n".join(lines)
 
 
+def clicks(folder: str) -> str:
+    """A row for each result of clicks in a folder of experiments, called as its file, the lowest GAUC first."""
+    results = {path.stem: read_result(path) for path in (ROOT / "experiments" / folder).glob("*.json")}
+    asked = {name: result for name, result in results.items() if result.clicks is not None}
+    names = sorted(asked, key=lambda name: asked[name].metrics["gauc"]["mean"])
+    return markdown_table([asked[name] for name in names], ("auc", "gauc", "log_loss", "calibration"), labels=names)
+
+
 def large_catalogue() -> str:
     """What training, ranking and using a model of benchmarks/large_catalogue.json took."""
     result = read_benchmark("large_catalogue")

@@ -12,13 +12,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from recattn.models import DIN, HSTU, NARM, BERT4Rec, SASRec, TargetAttention
     from recattn.serving.recommender import load
-    from recattn.training import NextItemTask, RankingTask
+    from recattn.training import ClickTask, NextItemTask, RankingTask
 
 __version__ = version("recattn")
-__all__ = ["DIN", "HSTU", "NARM", "BERT4Rec", "NextItemTask", "RankingTask", "SASRec", "TargetAttention", "load"]
+__all__ = [
+    "DIN",
+    "HSTU",
+    "NARM",
+    "BERT4Rec",
+    "ClickTask",
+    "NextItemTask",
+    "RankingTask",
+    "SASRec",
+    "TargetAttention",
+    "load",
+]
 
 _HOME = {
     "BERT4Rec": "recattn.models",
+    "ClickTask": "recattn.training",
     "DIN": "recattn.models",
     "HSTU": "recattn.models",
     "NARM": "recattn.models",

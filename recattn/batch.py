@@ -68,6 +68,7 @@ class RankingBatch(NamedTuple):
         a user's successive targets share one copy of the history. None: every candidate sees all of it.
     request_time: (batch, candidates) int64 seconds at which each candidate is offered; None where unknown, and
         time gaps are then measured from the last visible event.
+    users: (batch,) int64 numbers of the rows' users, by which metrics group; no model reads them. None where unknown.
     """
 
     history: History
@@ -75,6 +76,7 @@ class RankingBatch(NamedTuple):
     labels: Tensor | None = None
     visible: Tensor | None = None
     request_time: Tensor | None = None
+    users: Tensor | None = None
 
 
 class SequenceBatch(NamedTuple):

@@ -102,6 +102,66 @@ def test_next_item_models_go_through_every_command(columns, tmp_path, model, cap
     assert first["because"]
 
 
+def test_clicks_are_trained_on_measured_drawn_and_asked_again_of_another_model(columns, tmp_path, capsys):
+    first, second, chosen = (
+        tmp_path / "din",
+        tmp_path / "sasrec",
+        ["--objective", "clicks", "--max-epochs", "1", *columns],
+    )
+    din = ["--model", "recattn.models.DIN", "--model.dim", "4", "--seed", "3"]
+    assert main(["train", "--output", str(first), *chosen, *din, "--negatives", "2", "--monitor", "auc"]) == 0
+    assert "33.3% of those to train on are positive" in capsys.readouterr().err
+    manifest = json.loads((first / "manifest.json").read_text())
+    assert manifest["split"]["name"] == "leave_last"
+    assert {"objective": "clicks", "monitor": "auc", "batch_size": 1024}.items() <= manifest["training"].items()
+    assert manifest["clicks"]["labels"] == "each event against 2 sampled never taken, seed 0"
+    assert {"auc", "gauc", "log_loss", "calibration"} <= manifest["metrics"]["validation"].keys()
+
+    picture = tmp_path / "c.png"
+    assert main(["evaluate", str(first), "--plot", str(picture), "--output", str(tmp_path / "json")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in ("AUC", "GAUC", "log-loss", "calibration", "2 sampled never taken"))
+    assert picture.exists()
+    result = json.loads((tmp_path / "json" / "din.json").read_text())
+    assert result["clicks"]["labels"] == manifest["clicks"]["labels"]
+    assert main(["evaluate", str(first), "--catalogue", "--json"]) == 0
+    assert "hr@10" in json.loads(capsys.readouterr().out)[0]["metrics"]
+
+    sasrec = ["--model", "recattn.models.SASRec", "--model.dim", "4"]
+    assert main(["train", "--output", str(second), *chosen, *sasrec, "--samples", str(first)]) == 0
+    assert json.loads((second / "manifest.json").read_text())["clicks"] == manifest["clicks"]
+    assert (second / "clicks.parquet").read_bytes() == (first / "clicks.parquet").read_bytes()
+    assert main(["recommend", str(second), "--user", "u0", "--k", "1"]) == 0
+    assert main(["evaluate", str(first), "--baselines"]) == 2
+    assert "add --catalogue" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threshold", "3"], "threshold is 3.0, but objective 'next_item' has no use for it"),
+        (["--objective", "clicks", "--loss", "gbce"], "loss is 'gbce', but objective 'clicks' has no use for it"),
+        (["--objective", "clicks", "--threshold", "3", "--negatives", "1"], "labels come from ratings"),
+        (
+            ["--objective", "clicks", "--split", "leave_one_out"],
+            "labels are equal: AUC needs a positive and a negative",
+        ),
+        (["--objective", "clicks", "--samples", "nowhere"], "nowhere: cannot be read as samples"),
+    ],
+)
+def test_what_an_objective_cannot_do_is_told_in_one_line(columns, tmp_path, capsys, arguments, message):
+    assert main(["train", "--output", str(tmp_path / "x"), *columns, *TRAIN, *arguments]) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_of_clicks_by_time_every_later_event_is_asked(columns, tmp_path):
+    chosen = ["--objective", "clicks", "--max-epochs", "1", "--split", "global_time", "--monitor", "auc", *TRAIN[:2]]
+    assert main(["train", "--output", str(tmp_path / "x"), *columns, *chosen]) == 0
+    manifest = json.loads((tmp_path / "x" / "manifest.json").read_text())
+    assert manifest["split"]["arguments"]["target"] == "all"
+    assert manifest["clicks"]["labels"] == "rating >= 4"
+
+
 def test_rare_items_can_be_left_out(columns, tmp_path, capsys):
     folder = tmp_path / "run"
     chosen = ["--output", str(folder), *columns, "--model.dim", "8", "--max-epochs", "1"]

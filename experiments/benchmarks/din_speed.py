@@ -68,12 +68,16 @@ def ours(options):
     from sklearn.metrics import roc_auc_score
     from torch.nn import functional as F
 
+    from recattn.data.click_samples import label_by_rating
     from recattn.data.clicks import ClickLoader
+    from recattn.data.split import events_between
     from recattn.models import DIN
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     histories, cut = build(options.events)
+    trained = label_by_rating(histories, events_between(np.ones_like(cut), cut))
+    tested = label_by_rating(histories, events_between(cut, histories.lengths))
     model = DIN(
         histories.num_items,
         dim=64,
@@ -88,7 +92,7 @@ def ours(options):
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def loader(epoch):
-        return ClickLoader(histories, batch_size=options.batch_size, ends=cut, seed=options.seed, epoch=epoch)
+        return ClickLoader(histories, trained, batch_size=options.batch_size, seed=options.seed, epoch=epoch)
 
     model.train()
     clock = Clock()
@@ -104,7 +108,7 @@ def ours(options):
     model.eval()
     logits, labels = [], []
     with torch.no_grad():
-        for batch in ClickLoader(histories, batch_size=options.batch_size, starts=cut, shuffle=False):
+        for batch in ClickLoader(histories, tested, batch_size=options.batch_size, shuffle=False):
             real = batch.candidates != 0
             logits.append(model(batch)[real])
             labels.append(batch.labels[real])

@@ -4,6 +4,8 @@ load_interactions("ml-100k") -> Interactions -> encode() -> Histories, Vocabular
 with_features(split, interactions) -> Split with users' profiles and items' features
 """
 
+from recattn.data.click_samples import ClickSamples
+from recattn.data.click_sets import Clicks, make_clicks, read_clicks, write_clicks
 from recattn.data.encode import Encoded, encode
 from recattn.data.features import FeatureEncoder
 from recattn.data.fetch import data_folder, fetch
@@ -12,13 +14,15 @@ from recattn.data.interactions import Interactions
 from recattn.data.load import load_interactions
 from recattn.data.sources import SOURCES, Source
 from recattn.data.split import Split, SplitSummary, Targets
-from recattn.data.splits import global_time, leave_one_out
+from recattn.data.splits import global_time, leave_last, leave_one_out
 from recattn.data.summary import Summary
 from recattn.data.vocabulary import Vocabulary
 from recattn.data.with_features import Encoders, with_features
 
 __all__ = [
     "SOURCES",
+    "ClickSamples",
+    "Clicks",
     "Encoded",
     "Encoders",
     "FeatureEncoder",
@@ -34,7 +38,11 @@ __all__ = [
     "encode",
     "fetch",
     "global_time",
+    "leave_last",
     "leave_one_out",
     "load_interactions",
+    "make_clicks",
+    "read_clicks",
     "with_features",
+    "write_clicks",
 ]

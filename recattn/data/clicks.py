@@ -1,4 +1,4 @@
-"""Labelled targets in steps of a fixed number: a user's successive targets share one copy of the history."""
+"""Labelled candidates in steps of a fixed number: a user's successive samples share one copy of the history."""
 
 from collections.abc import Iterator
 
@@ -8,32 +8,33 @@ from numpy.typing import NDArray
 
 from recattn.batch import RankingBatch
 from recattn.data.batches import pad_histories
+from recattn.data.click_samples import ClickSamples
 from recattn.data.histories import Histories
 from recattn.errors import ConfigError
 
 
 class ClickLoader:
-    """The rated events of one epoch as RankingBatches, each with a label.
+    """The samples of one epoch as RankingBatches.
 
-        label_t = [rating_t >= threshold], asked when the events before t are known
-
-    Each event in question, a user's ``starts`` to ``ends - 1``, is a sample of exactly one batch. A row is a window of
-    up to ``window`` successive samples of one user; candidate p of it sees the first ``visible[p]`` events of the row.
+    Each sample is a candidate of exactly one batch. A row is a window of up to ``window`` successive samples of one
+    user; candidate p of it sees the first ``visible[p]`` events of the row.
     Windows come in random order, and batches are cut off their stream after every ``batch_size`` samples (a window at
     the cut is divided), so that all batches but the last hold exactly that many.
-    A short window mixes users better, a long one copies less: a row costs ``context`` events besides its samples.
-    On ml-100k two epochs of 8 came within .002 AUC of those of 1, with 32 they fell behind (experiments/LOG.md).
+    A short window mixes users better, a long one copies less: a row costs ``context`` events besides those between its
+    samples. On ml-100k two epochs of 8 came within .002 AUC of those of 1, with 32 they fell behind
+    (experiments/LOG.md).
 
-    histories: with ratings. batch_size: samples a batch. window: samples a row. context: events before the first
-    sample of a row, so many at least are seen by each sample that has them.
-    starts, ends: (users,) the positions in each user's history to take, by default 1 and its length. A start of 0 asks
-    about a user's first event, which has no history.
-    seed, epoch: together they fix the order. shuffle: False keeps the order of the histories.
-    Raises ConfigError for sizes below 1, histories without ratings, positions outside of a history and no samples.
+    histories: of all users. samples: what to ask. batch_size: samples a batch. window: samples a row. context: events
+    before the first sample of a row, so many at least are seen by each sample that has them.
+    hold_next: let a row go on to the event that its last sample is about, as the rows of a SequenceLoader do; no
+    candidate sees it, but a TransitionHead in training then takes each sample's own pair out of its counts.
+    seed, epoch: together they fix the order. shuffle: False keeps the order of the samples.
+    Raises ConfigError for sizes below 1, samples of events that the histories do not have and no samples.
 
-    >>> ratings = np.array([5, 1, 4, 3, 5], np.float32)
-    >>> histories = Histories(np.arange(1, 6, dtype=np.int32), np.array([0, 5]), num_items=5, ratings=ratings)
-    >>> batch = next(iter(ClickLoader(histories, batch_size=4, context=2, shuffle=False)))
+    >>> histories = Histories(np.arange(1, 6, dtype=np.int32), np.array([0, 5]), num_items=5)
+    >>> asked = np.arange(1, 5)
+    >>> samples = ClickSamples(np.zeros(4, np.int64), asked, asked.astype(np.int32) + 1, asked % 2 == 0)
+    >>> batch = next(iter(ClickLoader(histories, samples, batch_size=4, context=2, shuffle=False)))
     >>> batch.candidates.tolist(), batch.labels.tolist(), batch.visible.tolist()
     ([[2, 3, 4, 5]], [[0.0, 1.0, 0.0, 1.0]], [[1, 2, 3, 4]])
     """
@@ -41,13 +42,12 @@ class ClickLoader:
     def __init__(
         self,
         histories: Histories,
+        samples: ClickSamples,
         *,
         batch_size: int,
-        threshold: float = 4.0,
         window: int = 8,
         context: int = 50,
-        starts: NDArray[np.int64] | None = None,
-        ends: NDArray[np.int64] | None = None,
+        hold_next: bool = False,
         seed: int = 0,
         epoch: int = 0,
         shuffle: bool = True,
@@ -55,69 +55,67 @@ class ClickLoader:
         for name, value in (("batch_size", batch_size), ("window", window), ("context", context)):
             if value < 1:
                 raise ConfigError(f"{name} must be an integer >= 1, got {value!r}")
-        if histories.ratings is None:
-            raise ConfigError("the histories have no ratings to make labels of")
-        lengths = histories.lengths
-        starts = np.minimum(1, lengths) if starts is None else np.asarray(starts, np.int64)
-        ends = lengths if ends is None else np.asarray(ends, np.int64)
-        if starts.shape != lengths.shape or ends.shape != lengths.shape or (starts < 0).any() or (ends > lengths).any():
-            raise ConfigError(
-                f"starts and ends must be positions of {len(lengths)} users' own events, from 0 to the length"
-            )
-        if not (starts < ends).any():
-            raise ConfigError("no samples: no user has an event from starts to ends")
-        self.histories, self.batch_size, self.threshold = histories, batch_size, threshold
-        self.window, self.context, self.shuffle = window, context, shuffle
-        self._labels = histories.ratings >= threshold
-        self.num_samples = int(np.maximum(ends - starts, 0).sum())
-        self._random = np.random.default_rng([seed, epoch])
-        self._users, self._starts, self._ends, self._batches = self._cut(*self._windows(starts, ends))
+        if not len(samples):
+            raise ConfigError("samples is empty: there is nothing to load")
+        if samples.users[-1] >= histories.num_users or (samples.visible > histories.lengths[samples.users]).any():
+            raise ConfigError("samples speak of users or events that the histories do not have")
+        if samples.items.max() > histories.num_items:
+            raise ConfigError(f"samples hold item {samples.items.max()}, the histories have {histories.num_items}")
+        self.histories, self.samples, self.batch_size, self.context = histories, samples, batch_size, context
+        self.hold_next = hold_next
+        starts, ends = _windows(samples.users, window)
+        if shuffle:
+            order = np.random.default_rng([seed, epoch]).permutation(len(starts))
+            starts, ends = starts[order], ends[order]
+        self._starts, self._ends, self._batches = _cut(starts, ends, batch_size)
 
     def __len__(self) -> int:
         return len(self._batches) - 1
 
     def __iter__(self) -> Iterator[RankingBatch]:
+        samples = self.samples
         for first, last in zip(self._batches[:-1], self._batches[1:], strict=True):
-            users, starts, ends = self._users[first:last], self._starts[first:last], self._ends[first:last]
-            # What the last sample of a row sees is what the row holds.
-            before = np.maximum(starts - self.context, 0)
-            history = pad_histories(self.histories, users, ends - 1, max_length=np.maximum(ends - 1 - before, 1))
+            starts, ends = self._starts[first:last], self._ends[first:last]
+            users = samples.users[starts]
+            before = np.maximum(samples.visible[starts] - self.context, 0)
+            known = samples.visible[ends - 1]  # what the last sample of a row sees is what the row holds
+            if self.hold_next:
+                known = np.minimum(known + 1, self.histories.lengths[users])
+            history = pad_histories(self.histories, users, known, max_length=np.maximum(known - before, 1))
             steps = np.arange(int((ends - starts).max()))
             real = steps < (ends - starts)[:, None]
-            events = np.where(real, (self.histories.offsets[users] + starts)[:, None] + steps, 0)
-            labels = self._labels[events] & real
-            times = None if self.histories.times is None else torch.from_numpy(self.histories.times[events] * real)
+            rows = np.where(real, starts[:, None] + steps, 0)
+            labels = samples.labels[rows] & real
+            times = None if samples.times is None else torch.from_numpy(samples.times[rows] * real)
             yield RankingBatch(
                 history,
-                candidates=torch.from_numpy(self.histories.items[events] * real.astype(np.int64)),
+                candidates=torch.from_numpy(samples.items[rows] * real.astype(np.int64)),
                 labels=torch.from_numpy(labels.astype(np.float32)),
-                visible=torch.from_numpy(np.where(real, (starts - before)[:, None] + steps, 0)),
+                visible=torch.from_numpy((samples.visible[rows] - before[:, None]) * real),
                 request_time=times,
+                users=torch.from_numpy(users),
             )
 
-    def _windows(
-        self, starts: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Windows in their order, as (user, first sample, one past the last)."""
-        samples = np.maximum(ends - starts, 0)
-        counts = -(-samples // self.window)
-        users = np.repeat(np.arange(len(samples)), counts)
-        number = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-        # Equal shares of each user's samples: no short rests, which would be rows of padding.
-        first = starts[users] + number * samples[users] // counts[users]
-        last = starts[users] + (number + 1) * samples[users] // counts[users]
-        if not self.shuffle:
-            return users, first, last
-        order = self._random.permutation(len(users))
-        return users[order], first[order], last[order]
 
-    def _cut(
-        self, users: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Windows divided where a batch ends, and the first row of each batch (batches + 1)."""
-        stream = np.concatenate([[0], np.cumsum(ends - starts)])  # where each window starts in the stream of samples
-        cuts = np.union1d(stream, np.arange(0, self.num_samples, self.batch_size))
-        window = np.searchsorted(stream, cuts[:-1], side="right") - 1
-        moved = starts[window] - stream[window]
-        first = np.searchsorted(cuts, np.arange(0, self.num_samples, self.batch_size))
-        return users[window], cuts[:-1] + moved, cuts[1:] + moved, np.append(first, len(window))
+def _windows(users: NDArray[np.int64], window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Windows as (first sample, one past the last): equal shares of each user's samples, no short rests."""
+    begins = np.flatnonzero(np.diff(users, prepend=-1))
+    samples = np.diff(begins, append=len(users))
+    counts = -(-samples // window)
+    owner = np.repeat(np.arange(len(samples)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = begins[owner] + number * samples[owner] // counts[owner]
+    last = begins[owner] + (number + 1) * samples[owner] // counts[owner]
+    return first, last
+
+
+def _cut(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], batch_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Windows divided where a batch ends, and the first row of each batch (batches + 1)."""
+    stream = np.concatenate([[0], np.cumsum(ends - starts)])  # where each window starts in the stream of samples
+    batches = np.arange(0, int(stream[-1]), batch_size)
+    cuts = np.union1d(stream, batches)
+    window = np.searchsorted(stream, cuts[:-1], side="right") - 1
+    moved = starts[window] - stream[window]
+    return cuts[:-1] + moved, cuts[1:] + moved, np.append(np.searchsorted(cuts, batches), len(window))

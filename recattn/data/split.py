@@ -27,6 +27,19 @@ class Targets(NamedTuple):
         return np.asarray(histories.items[histories.offsets[self.users] + self.positions])
 
 
+def events_between(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Targets:
+    """Each user's events from position ``starts[u]`` up to, not including, ``ends[u]``, user after user.
+
+    starts, ends: (users,); a user whose end does not lie after the start has none.
+
+    >>> events_between(np.array([1, 5, 0]), np.array([3, 5, 1])).positions.tolist()
+    [1, 2, 0]
+    """
+    counts = np.maximum(ends - starts, 0)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    return Targets(owners, np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts) + starts[owners])
+
+
 @dataclass(frozen=True)
 class SplitSummary:
     """Counts of a split.

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recattn.data.histories import Histories
-from recattn.data.split import Split, SplitSummary, Targets, make_split
+from recattn.data.split import Split, SplitSummary, Targets, events_between, make_split
 from recattn.errors import ConfigError, DataError
 
-__all__ = ["Split", "SplitSummary", "Targets", "global_time", "leave_one_out"]
+__all__ = ["Split", "SplitSummary", "Targets", "global_time", "leave_last", "leave_one_out"]
 
 TargetChoice: TypeAlias = Literal["first", "last", "all"]
 _NEEDED = 3
@@ -37,6 +37,39 @@ def leave_one_out(histories: Histories) -> Split:
     train_lengths = np.where(lengths >= _NEEDED, lengths - 2, lengths)
     last = lengths[users] - 1
     return make_split(histories, train_lengths, Targets(users, last - 1), Targets(users, last), "leave_one_out", {})
+
+
+def leave_last(histories: Histories, *, share: float = 0.1) -> Split:
+    """Each user's last ``share`` of events tests, as many before them validate, the rest trains.
+
+    Of n events floor(share n), but at least one, are test targets, and as many are validation targets. Users with fewer
+    than three events only train. A target's history is everything that the user did before it. Like `leave_one_out`
+    the protocol looks at no clock.
+
+    share: above 0 and below 0.5.
+    Raises ConfigError for another share, DataError when no user has three events.
+
+    >>> h = Histories(np.arange(1, 11, dtype=np.int32), np.array([0, 10]), num_items=10)
+    >>> split = leave_last(h, share=0.2)
+    >>> split.train_lengths.tolist(), split.validation.positions.tolist(), split.test.positions.tolist()
+    ([6], [6, 7], [8, 9])
+    """
+    if not 0 < share < 0.5:
+        raise ConfigError(f"share must be above 0 and below 0.5, got {share!r}")
+    lengths = histories.lengths
+    if lengths.max(initial=0) < _NEEDED:
+        longest = int(lengths.max(initial=0))
+        raise DataError(f"leave_last needs a user with three events, but the longest history has {longest}")
+    asked = np.maximum(1, np.floor(lengths * share + 1e-9).astype(np.int64))  # 0.29 * 100 is a little less than 29
+    asked = np.where(lengths >= _NEEDED, asked, 0)
+    return make_split(
+        histories,
+        lengths - 2 * asked,
+        events_between(lengths - 2 * asked, lengths - asked),
+        events_between(lengths - asked, lengths),
+        "leave_last",
+        {"share": share},
+    )
 
 
 def global_time(
@@ -122,5 +155,4 @@ def _targets(starts: NDArray[np.int64], ends: NDArray[np.int64], target: TargetC
         return Targets(users, starts[users])
     if target == "last":
         return Targets(users, ends[users] - 1)
-    owners = np.repeat(np.arange(len(counts)), counts)
-    return Targets(owners, np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts) + starts[owners])
+    return events_between(starts, ends)

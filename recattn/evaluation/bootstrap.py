@@ -1,5 +1,7 @@
 """Intervals by resampling users (Efron 1979, the percentile method)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -8,12 +10,31 @@ from recattn.errors import ConfigError
 _BLOCK = 4_000_000  # resampled users drawn at a time: bounds the memory to some 64 MB
 
 
+def resampled_counts(groups: int, *, num_samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Bootstrap samples of groups in blocks of rows M: M[b, g] says how often sample b drew group g.
+
+    Each sample draws as many groups as there are, with replacement. Same seed, same samples, whatever the blocks.
+
+    Yields (samples of the block, groups), num_samples rows in all.
+
+    >>> [block.sum(1).tolist() for block in resampled_counts(5, num_samples=3, seed=0)]
+    [[5.0, 5.0, 5.0]]
+    """
+    rng = np.random.default_rng(seed)
+    rows_at_once = max(1, _BLOCK // groups)
+    for start in range(0, num_samples, rows_at_once):
+        rows = min(rows_at_once, num_samples - start)
+        drawn = rng.integers(groups, size=(rows, groups))
+        drawn += np.arange(rows)[:, None] * groups
+        yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+
+
 def resampled_ratios(
     numerators: NDArray[np.float64], denominators: NDArray[np.float64], *, num_samples: int, seed: int
 ) -> NDArray[np.float64]:
     """Ratio of sums in each bootstrap sample of groups: ``(M @ numerators) / (M @ denominators)``.
 
-    M[b, g] says how often sample b drew group g; each sample draws as many groups as there are, with replacement.
+    M are the samples of :func:`resampled_counts`.
 
     numerators, denominators: (groups, metrics); denominators above 0.
     Returns (num_samples, metrics). Same seed, same samples, however many metrics there are.
@@ -22,17 +43,8 @@ def resampled_ratios(
     >>> resampled_ratios(2 * ones, ones, num_samples=3, seed=0).tolist()
     [[2.0], [2.0], [2.0]]
     """
-    groups = len(numerators)
-    rng = np.random.default_rng(seed)
-    rows_at_once = max(1, _BLOCK // groups)
-    ratios = np.empty((num_samples, numerators.shape[1]))
-    for start in range(0, num_samples, rows_at_once):
-        rows = min(rows_at_once, num_samples - start)
-        drawn = rng.integers(groups, size=(rows, groups))
-        drawn += np.arange(rows)[:, None] * groups
-        counts = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
-        ratios[start : start + rows] = (counts @ numerators) / (counts @ denominators)
-    return ratios
+    blocks = resampled_counts(len(numerators), num_samples=num_samples, seed=seed)
+    return np.concatenate([(counts @ numerators) / (counts @ denominators) for counts in blocks])
 
 
 def percentile_bounds(samples: NDArray[np.float64], level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -31,6 +31,8 @@ class Result:
     hardware, versions: :func:`recattn.evaluation.hardware` and :func:`recattn.evaluation.versions`.
     command: the command line that makes this file again.
     commit: git hash, "-dirty" behind it where tracked files had changes; None outside a checkout.
+    clicks: of labelled samples what the labels are ("labels"), the hash of the samples, counts and the reliability
+        curve (``ClickEvaluation.about``); None where targets were ranked. A file may lack it.
     """
 
     data: str
@@ -52,6 +54,7 @@ class Result:
     versions: dict[str, str]
     command: str
     commit: str | None
+    clicks: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -85,10 +88,13 @@ def read_result(path: str | Path) -> Result:
         raise DataError(f"{path}: cannot be read as a result: {error}") from error
     hints = get_type_hints(Result)
     names = list(hints)
+    optional = {field.name for field in fields(Result) if field.default is not MISSING}
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds {type(raw).__name__}, a result is an object with the fields {names}")
     for name in [*names, *raw]:
         if name not in raw:
+            if name in optional:
+                continue
             raise DataError(f"{path}: the field {name!r} is missing")
         if name not in names:
             raise DataError(f"{path}: unknown field {name!r}; a result has {names}")

@@ -1,5 +1,6 @@
 """Results -> the tables of the README."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ def markdown_table(
     results: Sequence[Result], metrics: Sequence[str] = ("hr@10", "ndcg@10"), labels: Sequence[str] | None = None
 ) -> str:
     """One row a result: the model, then each metric as ``mean [low, high]``, the best mean of a column in bold.
+
+    The best is the highest, but the lowest of a loss and of a calibration the nearest to 1.
 
     The rows stand in the given order.
     labels: what to call the rows, by default as `Result.label` does.
@@ -37,9 +40,9 @@ def markdown_table(
         missing = [name for name in metrics if name not in result.metrics]
         if missing:
             raise ConfigError(f"the result of {result.model} lacks {missing}: it has {sorted(result.metrics)}")
-    best = {name: max(_digits(result.metrics[name]["mean"]) for result in results) for name in metrics}
+    best = {name: _digits(_best(name, [result.metrics[name]["mean"] for result in results])) for name in metrics}
     lines = [
-        "| model | " + " | ".join(_heading(name) for name in metrics) + " |",
+        "| model | " + " | ".join(heading(name) for name in metrics) + " |",
         "|---" * (len(metrics) + 1) + "|",
     ]
     for result, called in zip(results, labels, strict=True):
@@ -78,5 +81,19 @@ def _digits(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _heading(metric: str) -> str:
-    return metric.upper().replace("RECALL", "Recall")
+def _best(metric: str, means: Sequence[float]) -> float:
+    if metric == "calibration":
+        return min(means, key=lambda mean: abs(math.log(max(mean, 1e-12))))
+    return min(means) if metric == "log_loss" else max(means)
+
+
+def heading(metric: str) -> str:
+    """What a table calls a metric.
+
+    >>> heading("ndcg@10"), heading("log_loss")
+    ('NDCG@10', 'log-loss')
+    """
+    return _HEADINGS.get(metric, metric.upper().replace("RECALL", "Recall"))
+
+
+_HEADINGS = {"log_loss": "log-loss", "calibration": "calibration", "gauc_users": "GAUC, users alike"}

@@ -2,6 +2,7 @@
 
 from recattn.serving.artefact import Artefact, check_place, load_artefact, save_artefact
 from recattn.serving.measure import evaluate_floor, evaluate_runs
+from recattn.serving.measure_clicks import evaluate_click_runs
 from recattn.serving.measure_two_stage import evaluate_two_stage, stage_lines
 from recattn.serving.recommender import Answer, Reason, Recommender, Scored, load
 from recattn.serving.retriever import Retriever, check_agreement, check_stages, find_retriever
@@ -16,6 +17,7 @@ __all__ = [
     "check_agreement",
     "check_place",
     "check_stages",
+    "evaluate_click_runs",
     "evaluate_floor",
     "evaluate_runs",
     "evaluate_two_stage",

@@ -19,12 +19,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from recattn.data import Encoders, FeatureEncoder, Histories, Split, Vocabulary, splits
+from recattn.data import (
+    Clicks,
+    Encoders,
+    FeatureEncoder,
+    Histories,
+    Split,
+    Vocabulary,
+    read_clicks,
+    splits,
+    write_clicks,
+)
 from recattn.errors import ArtefactError, RecattnError
 from recattn.models import Ranker, Specification, build, describe
 
 FORMAT = 1
 FILES = ("model.safetensors", "model.yaml", "vocabulary.parquet", "histories.parquet", "features.json")
+CLICKS = "clicks.parquet"
+"""The samples of a model that was trained on clicks; others have no such file."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Artefact:
     model: in evaluation mode. users, items: the vocabularies, with titles. histories: what the users did, the profile
     codes and the items' features included. encoders: how raw profiles and features were coded.
     manifest: where it came from: data, split, seed, metrics, versions and the training command.
+    clicks: the samples that it was trained on and is to be measured on; None for a model of next items.
     """
 
     model: Ranker
@@ -42,6 +55,7 @@ class Artefact:
     histories: Histories
     encoders: Encoders
     manifest: Mapping[str, Any]
+    clicks: Clicks | None = None
 
     @cached_property
     def split(self) -> Split:
@@ -106,7 +120,8 @@ def load_artefact(folder: str | Path) -> Artefact:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    for name in FILES:
+    clicked = CLICKS in manifest["files"]
+    for name in (*FILES, *[CLICKS] * clicked):
         path = folder / name
         if not path.is_file():
             raise ArtefactError(f"{path} is missing: the saved model is incomplete")
@@ -120,9 +135,10 @@ def load_artefact(folder: str | Path) -> Artefact:
         users, histories = _read_histories(folder / "histories.parquet", len(items), encoders.users)
         histories = _with_features(histories, folder / "vocabulary.parquet", encoders.items)
         load_model(model, folder / "model.safetensors")
+        clicks = read_clicks(folder / CLICKS, manifest["split"]["hash"]) if clicked else None
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
-    return Artefact(model.eval(), users, items, histories, encoders, manifest)
+    return Artefact(model.eval(), users, items, histories, encoders, manifest, clicks)
 
 
 def _build_ranker(specification: Specification) -> Ranker:
@@ -158,7 +174,11 @@ def _write(folder: Path, artefact: Artefact) -> None:
     profile, items = (None if encoder is None else encoder.to_dict() for encoder in artefact.encoders)
     features = json.dumps({"profile": profile, "items": items}, indent=1)
     (folder / "features.json").write_text(features, encoding="utf-8")
-    sums = {name: _sha256(folder / name) for name in FILES}
+    names = list(FILES)
+    if artefact.clicks is not None:
+        write_clicks(folder / CLICKS, artefact.clicks)
+        names.append(CLICKS)
+    sums = {name: _sha256(folder / name) for name in names}
     manifest = {"format": FORMAT, **artefact.manifest, "files": sums}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -1,11 +1,20 @@
 """Saved models -> results: which numbers a model reached, and everything needed to make them again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Evaluation, Result, commit, evaluate, hardware, rank_targets, summarise, versions
+from recattn.evaluation import (
+    Result,
+    commit,
+    evaluate,
+    hardware,
+    rank_targets,
+    summarise,
+    versions,
+)
 from recattn.evaluation.floors.tuning import Floor
 from recattn.evaluation.protocol import Part
 from recattn.models import describe
@@ -18,7 +27,8 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     Intervals are over users, each user with the ranks of all seeds.
     Raises ConfigError when the models, their data or their splits differ, or a seed comes twice.
     """
-    first, seeds = artefacts[0], checked_seeds(artefacts)
+    first = artefacts[0]
+    checked_seeds(artefacts)  # before the work
     told = first.model.time_aware
     run = evaluate(first.model.score_all, first.split, part, time_aware=told)
     others = [rank_targets(other.model.score_all, other.split, part, time_aware=told) for other in artefacts[1:]]
@@ -26,18 +36,32 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     if others:
         ranks = np.concatenate([run.ranks, *others])
         metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
-    manifests = [artefact.manifest for artefact in artefacts]
+    return result_of_runs(artefacts, run.candidates, metrics, command=command)
+
+
+def result_of_runs(
+    artefacts: Sequence[Artefact],
+    candidates: str,
+    metrics: dict[str, dict[str, float]],
+    *,
+    command: str,
+    clicks: dict[str, Any] | None = None,
+) -> Result:
+    """The result of trainings that differ in their seed alone, and what they took."""
+    first, manifests = artefacts[0], [artefact.manifest for artefact in artefacts]
     specification = describe(first.model)
     return make_result(
         first,
-        run,
+        candidates=candidates,
+        time_aware=first.model.time_aware,
         model=specification["class_path"],
         arguments={**specification["init_args"], "training": first.manifest["training"]},
-        seeds=seeds,
+        seeds=checked_seeds(artefacts),
         metrics=metrics,
         train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
         peak_rss_mb=max((manifest["peak_rss_mb"] or 0.0 for manifest in manifests), default=None),
         command=f"{first.manifest['command']} && {command}",
+        clicks=clicks,
     )
 
 
@@ -58,7 +82,8 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
     run = evaluate(floor, artefact.split, part)
     return make_result(
         artefact,
-        run,
+        candidates=run.candidates,
+        time_aware=run.time_aware,
         model=name,
         arguments=floor.arguments,
         seeds=[],
@@ -69,8 +94,8 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
     )
 
 
-def make_result(artefact: Artefact, run: Evaluation, **fields: object) -> Result:
-    """The result of a run on an artefact's split; ``fields`` are those that neither of the two knows."""
+def make_result(artefact: Artefact, **fields: object) -> Result:
+    """The result of a run on an artefact's split; ``fields`` are those that the artefact does not know."""
     histories, manifest = artefact.histories, artefact.manifest
     return Result(
         data=manifest["data"],
@@ -80,8 +105,6 @@ def make_result(artefact: Artefact, run: Evaluation, **fields: object) -> Result
         split=manifest["split"]["name"],
         split_hash=manifest["split"]["hash"],
         ties=manifest["ties"],
-        candidates=run.candidates,
-        time_aware=run.time_aware,
         hardware=hardware(),
         versions=versions(),
         commit=commit(),

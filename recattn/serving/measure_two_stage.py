@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from recattn.evaluation import Evaluation, Part, Result, choose_blend, rank_two_stages, summarise_stages
+from recattn.evaluation import Part, Result, choose_blend, rank_two_stages, summarise_stages
 from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
@@ -63,7 +63,8 @@ def evaluate_two_stage(
     seconds = np.mean([manifest["train_seconds"] for manifest in manifests])
     pipeline = make_result(
         first,
-        Evaluation(ranks.final.ravel(), np.tile(ranks.users, len(rankers)), together, part, CANDIDATES, told),
+        candidates=CANDIDATES,
+        time_aware=told,
         model=f"{specification['class_path']} after {retriever.name.rpartition('.')[2]}",
         arguments={
             **specification["init_args"],
@@ -78,24 +79,19 @@ def evaluate_two_stage(
         peak_rss_mb=max(manifest["peak_rss_mb"] or 0.0 for manifest in [*manifests, *before]),
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
     )
-    return pipeline, _alone(
-        first,
-        retriever,
-        Evaluation(ranks.retriever, ranks.users, alone, part, CANDIDATES, retriever.time_aware),
-        command,
-    )
+    return pipeline, _alone(first, retriever, alone, command)
 
 
-def _alone(ranker: Artefact, retriever: Retriever, run: Evaluation, command: str) -> Result:
+def _alone(ranker: Artefact, retriever: Retriever, metrics: dict[str, dict[str, float]], command: str) -> Result:
     trained = retriever.artefact
+    asked = {"candidates": CANDIDATES, "time_aware": retriever.time_aware, "metrics": metrics}
     if trained is None:
         return make_result(
             ranker,
-            run,
+            **asked,
             model=retriever.name,
             arguments=retriever.arguments,
             seeds=[],
-            metrics=run.metrics,
             train_seconds=None,
             peak_rss_mb=None,
             command=command,
@@ -103,11 +99,10 @@ def _alone(ranker: Artefact, retriever: Retriever, run: Evaluation, command: str
     manifest = trained.manifest
     return make_result(
         trained,
-        run,
+        **asked,
         model=retriever.name,
         arguments={**describe(trained.model)["init_args"], "training": manifest["training"]},
         seeds=[int(manifest["seed"])],
-        metrics=run.metrics,
         train_seconds=manifest["train_seconds"],
         peak_rss_mb=manifest["peak_rss_mb"],
         command=f"{manifest['command']} && {command}",

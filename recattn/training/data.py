@@ -7,6 +7,9 @@ import pytorch_lightning as pl
 
 from recattn.batch import TargetBatch
 from recattn.data.batches import target_batches
+from recattn.data.click_sets import Clicks
+from recattn.data.clicks import ClickLoader
+from recattn.data.histories import Histories
 from recattn.data.split import Split
 from recattn.data.windows import SequenceLoader
 
@@ -62,3 +65,38 @@ class SequenceData(pl.LightningDataModule):
 
     def val_dataloader(self) -> TargetLoader:
         return TargetLoader(self.split, batch_size=128, time_aware=self.time_aware)
+
+
+class ClickData(pl.LightningDataModule):
+    """Trains on the training samples, validates on the validation samples; each sees the events before its moment.
+
+    histories: of the split that the samples are of. batch_size: samples a batch. max_length: the events that the model
+    reads. one_pass: cut training rows so that a model which reads a row once, whatever is asked of it, reads max_length
+    events for up to half as many samples; these see half of max_length at least, as in `fit`'s sequences. seed: as in
+    SequenceData.
+    """
+
+    def __init__(
+        self, histories: Histories, clicks: Clicks, *, batch_size: int, max_length: int, one_pass: bool, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.histories, self.clicks, self.batch_size = histories, clicks, batch_size
+        self.max_length, self.one_pass, self.seed = max_length, one_pass, seed
+
+    def train_dataloader(self) -> ClickLoader:
+        window = max(1, self.max_length // 2) if self.one_pass else 8
+        return ClickLoader(
+            self.histories,
+            self.clicks.train,
+            batch_size=self.batch_size,
+            window=window,
+            context=self.max_length + 1 - window if self.one_pass else self.max_length,
+            hold_next=not self.one_pass,
+            seed=self.seed,
+            epoch=0 if self.trainer is None else self.trainer.current_epoch,
+        )
+
+    def val_dataloader(self) -> ClickLoader:
+        return ClickLoader(
+            self.histories, self.clicks.validation, batch_size=1024, context=self.max_length, shuffle=False
+        )

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from recattn.data.click_sets import Clicks
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
+from recattn.evaluation.click_metrics import auc, gauc
 from recattn.evaluation.result import write_text_atomic
 from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.item_embedding import ItemEmbedding
@@ -23,7 +26,8 @@ from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
 from recattn.training.callbacks import FreshSeed, StayStopped, StopOnNaN, Stopwatch
 from recattn.training.checkpoints import WholeCheckpoints
-from recattn.training.data import SequenceData
+from recattn.training.click_task import ClickTask
+from recattn.training.data import ClickData, SequenceData
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
 from recattn.training.tasks import task_for
@@ -34,13 +38,13 @@ class Fitted:
     """What a training came to.
 
     best_epoch: the epoch, from 1, whose weights the model now has; epochs: how many were run.
-    ndcg: its NDCG@10 on the validation part. seconds: training and validation, with
-        those of the epochs before it where it was resumed.
+    score: the task's ``monitor`` of it on the validation part, NDCG@10 for next items. seconds: training and
+        validation, with those of the epochs before it where it was resumed.
     """
 
     best_epoch: int
     epochs: int
-    ndcg: float
+    score: float
     seconds: float
 
 
@@ -50,7 +54,8 @@ def fit(
     *,
     folder: str | Path,
     task: RankingTask | None = None,
-    batch_size: int = 8,
+    clicks: Clicks | None = None,
+    batch_size: int | None = None,
     positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
@@ -58,21 +63,26 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> Fitted:
-    """Train the model on the split's training part until validation NDCG@10 stops rising, and keep its best weights.
+    """Train the model on the split's training part until it gets no better on validation, and keep its best weights.
 
+    What is to rise is the task's ``monitor``: NDCG@10 of the next items, or GAUC or AUC of clicks.
     The model is changed in place. A TransitionHead gets its counts from the training part first, an
     ItemEmbedding the features of the catalogue.
 
     folder: where checkpoints are kept while training runs (``last.ckpt`` after each epoch, and the best one).
-    task: loss and optimiser; by default ``task_for(model)``. It must hold this model.
-    batch_size, positions: sequences a batch and targets a sequence, see SequenceLoader. By default 48 targets. A
+    task: loss and optimiser; by default ``task_for(model)``, with clicks ``ClickTask(model)``. It must hold this model.
+    clicks: labelled samples of this split to train and validate on, in place of every event's successor.
+    batch_size: with clicks samples a batch, by default 1,024, else sequences a batch, by default 8.
+    positions: targets a sequence, see SequenceLoader; not for clicks. By default 48. A
         NextItemModel reads a sequence in one pass, so the targets and what only precedes them, at least one event,
         share its max_length + 1, the last of which is only a target; by default half of max_length are targets.
-    max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row without a better NDCG@10.
+    max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row that were no better.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings must be those of that training, which ``training.json`` holds.
-    Raises ConfigError for a loss that is not a number, for sizes below 1 and for a time-aware model without times,
+    Raises ConfigError for a loss that is not a number, for sizes below 1, for a time-aware model without times, and for
+    clicks of another split, with another task than a ClickTask or without what its monitor needs (a user with both
+    labels for GAUC);
     ArtefactError for a checkpoint that cannot be written (a full disk); KeyboardInterrupt passes. In each case, and
     where the process is killed, the last epoch's checkpoint is kept.
     """
@@ -82,31 +92,23 @@ def fit(
             f"{type(model).__name__} is told the time of the request, but the data has no times: name a time column, "
             "or make it blind (times='none' or time_aware=False)"
         )
-    task = task_for(model) if task is None else task
-    next_item = isinstance(model, NextItemModel)
-    context = model.max_length
-    if positions is None:
-        positions = context // 2 if next_item else 48
+    if task is None:
+        task = task_for(model) if clicks is None else ClickTask(model)
     if task.model is not model:
         raise ConfigError("task holds another model than the one to be trained")
-    for name, value in (
-        ("batch_size", batch_size),
-        ("positions", positions),
-        ("max_epochs", max_epochs),
-        ("patience", patience),
-    ):
+    if batch_size is None:
+        batch_size = task.default_batch_size
+    for name, value in (("batch_size", batch_size), ("max_epochs", max_epochs), ("patience", patience)):
         check_count(name, value)
-    if next_item:
-        positions = min(positions, context)
-        context += 1 - positions
-    data = SequenceData(
-        split,
-        batch_size=batch_size,
-        positions=positions,
-        context=context,
-        time_aware=model.time_aware,
-        seed=seed,
-    )
+    data: SequenceData | ClickData
+    if clicks is None:
+        data = _sequences(model, split, task, batch_size, positions, seed)
+        asked: dict[str, Any] = {"positions": data.positions}
+    else:
+        if positions is not None:
+            raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
+        data = _clicks(model, split, task, clicks, batch_size, seed)
+        asked = {"clicks": clicks.hashes}
     count_into(model, split)
     describe_into(model, split)
     last = folder / "last.ckpt"
@@ -114,15 +116,15 @@ def fit(
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
             (folder / name).unlink(missing_ok=True)
     settings = {"split": split.hash, "model": describe(model), "task": task.settings, "batch_size": batch_size}
-    settings |= {"positions": positions, "max_epochs": max_epochs, "patience": patience, "seed": seed}
+    settings |= {**asked, "max_epochs": max_epochs, "patience": patience, "seed": seed}
     _keep_settings(folder / "training.json", settings)
     best = ModelCheckpoint(
-        folder, "best", monitor="ndcg@10", mode="max", enable_version_counter=False, save_weights_only=True
+        folder, "best", monitor=task.monitor, mode="max", enable_version_counter=False, save_weights_only=True
     )
     # Lightning's own save_last writes no epoch that was not the best. It comes after `best`, whose state it holds.
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     # Checked before the checkpoint of the same validation is written, which is where a resumed training goes on.
-    stopping = EarlyStopping("ndcg@10", mode="max", patience=patience, check_on_train_epoch_end=False)
+    stopping = EarlyStopping(task.monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
     callbacks: list[Callback] = [FreshSeed(seed), StopOnNaN(), stopping, StayStopped(stopping), best, latest]
     watch = Stopwatch()
     shown = [TrainingProgress()] if progress else []
@@ -153,8 +155,50 @@ def fit(
     return Fitted(
         best_epoch=int(kept["epoch"]) + 1,
         epochs=trainer.current_epoch,
-        ndcg=float(best.best_model_score or 0.0),
+        score=float(best.best_model_score or 0.0),
         seconds=watch.seconds,
+    )
+
+
+def _sequences(
+    model: Ranker, split: Split, task: RankingTask, batch_size: int, positions: int | None, seed: int
+) -> SequenceData:
+    """The split as sequences of a width that suits the model."""
+    if isinstance(task, ClickTask):
+        raise ConfigError("task is a ClickTask, which trains on clicks: give them")
+    next_item = isinstance(model, NextItemModel)
+    context = model.max_length
+    if positions is None:
+        positions = context // 2 if next_item else 48
+    check_count("positions", positions)
+    if next_item:
+        positions = min(positions, context)
+        context += 1 - positions
+    return SequenceData(
+        split, batch_size=batch_size, positions=positions, context=context, time_aware=model.time_aware, seed=seed
+    )
+
+
+def _clicks(model: Ranker, split: Split, task: RankingTask, clicks: Clicks, batch_size: int, seed: int) -> ClickData:
+    """The samples, once it is sure that the task can train on them and choose its best epoch by them."""
+    if not isinstance(task, ClickTask):
+        raise ConfigError(f"task is a {type(task).__name__}, but clicks need a ClickTask")
+    if clicks.split_hash != split.hash:
+        raise ConfigError("clicks are samples of another split than the one to be trained on")
+    if model.time_aware and (clicks.train.times is None or clicks.validation.times is None):
+        raise ConfigError(f"{type(model).__name__} is told the time of the request, but clicks have no times")
+    asked = clicks.validation
+    constant = np.zeros(len(asked))
+    auc(asked.labels, constant)  # where a metric has no value it says why, and now rather than after an epoch
+    if task.monitor == "gauc":
+        gauc(asked.labels, constant, asked.users)
+    return ClickData(
+        split.histories,
+        clicks,
+        batch_size=batch_size,
+        max_length=model.max_length,
+        one_pass=isinstance(model, NextItemModel),
+        seed=seed,
     )
 
 

@@ -47,9 +47,8 @@ class TrainingProgress(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         seconds = time.perf_counter() - self._began
-        shown = "  ".join(
-            f"{name} {float(metrics[name]):.4f}" for name in ("loss", "hr@10", "ndcg@10") if name in metrics
-        )
+        names = ("loss", "hr@10", "ndcg@10", "log_loss", "auc", "gauc")
+        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
         self._console.print(f"epoch {trainer.current_epoch + 1:>3}  {shown}  ({seconds:.0f} s)", highlight=False)
 
     def on_train_end(self, _trainer: pl.Trainer, _module: pl.LightningModule) -> None:

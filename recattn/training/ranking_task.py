@@ -31,11 +31,14 @@ class RankingTask(pl.LightningModule):
         proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
     learning_rate: Adam's; it rises over the first ``warmup_steps`` and falls to 0 as a cosine over the whole training.
     weight_decay: AdamW's.
-    Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out).
+    Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out); the
+    one by which the best epoch is chosen is ``monitor``.
     Raises ConfigError for values outside of these (warmup_steps is at least 1).
     """
 
     losses: ClassVar[tuple[str, ...]] = ("softmax", "bce")
+    default_batch_size: ClassVar[int] = 8
+    monitor: str = "ndcg@10"
     chances: Tensor
 
     def __init__(

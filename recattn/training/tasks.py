@@ -1,6 +1,7 @@
 """Which task trains which model."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from recattn.errors import ConfigError
@@ -23,13 +24,20 @@ def task_for(model: Ranker, **arguments: Any) -> RankingTask:  # noqa: ANN401 - 
     >>> type(task_for(SASRec(11, dim=8), learning_rate=1e-3)).__name__
     'NextItemTask'
     """
-    kind: type[RankingTask] = RankingTask
+    return make_task(task_kind(model), model, arguments)
+
+
+def task_kind(model: Ranker) -> type[RankingTask]:
+    """The class of `task_for`'s tasks for such a model."""
     if isinstance(model, BERT4Rec):
-        kind = ClozeTask
-    elif isinstance(model, SlateDecoder):
-        kind = SlateTask
-    elif isinstance(model, NextItemModel):
-        kind = NextItemTask
+        return ClozeTask
+    if isinstance(model, SlateDecoder):
+        return SlateTask
+    return NextItemTask if isinstance(model, NextItemModel) else RankingTask
+
+
+def make_task(kind: type[RankingTask], model: Ranker, arguments: Mapping[str, Any]) -> RankingTask:
+    """The task with these arguments. Raises ConfigError for one that it does not take."""
     allowed = {name for part in kind.__mro__ if issubclass(part, RankingTask) for name in _arguments(part)}
     for name in arguments:
         if name not in allowed:

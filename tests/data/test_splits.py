@@ -5,7 +5,7 @@ import pytest
 
 from recattn.data.histories import Histories
 from recattn.data.split import Targets
-from recattn.data.splits import global_time, leave_one_out
+from recattn.data.splits import global_time, leave_last, leave_one_out
 from recattn.errors import ConfigError, DataError
 
 
@@ -25,6 +25,31 @@ def test_leave_one_out_tests_on_the_last_event_and_validates_on_the_one_before()
     assert split.validation.items(h).tolist() == [4, 8]
     assert split.summary.users_without_targets == 2
     assert split.test.users.dtype == split.test.positions.dtype == split.train_lengths.dtype == np.int64
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.1, [1, 1, 0, 3]), (0.29, [2, 1, 0, 9]), (0.49, [4, 1, 0, 15])])
+def test_leave_last_tests_on_the_last_share_and_validates_on_as_many_before(share, asked):
+    lengths = [9, 3, 2, 32]
+    split = leave_last(histories(*([number % 13 + 1 for number in range(length)] for length in lengths)), share=share)
+    assert split.arguments == {"share": share}
+    assert split.train_lengths.tolist() == [length - 2 * count for length, count in zip(lengths, asked, strict=True)]
+    assert split.summary.users_without_targets == 1
+    for user, (length, count) in enumerate(zip(lengths, asked, strict=True)):
+        for targets, end in ((split.test, length), (split.validation, length - count)):
+            assert targets.positions[targets.users == user].tolist() == list(range(end - count, end))
+
+
+def test_a_share_that_is_whole_but_for_rounding_is_whole():
+    split = leave_last(histories(np.arange(1, 101), num_items=100), share=0.29)  # 0.29 * 100 is 28.999999999999996
+    assert len(split.test.users) == 29
+
+
+def test_leave_last_refuses_what_it_cannot_do():
+    for share in (0.0, 0.5, float("nan")):
+        with pytest.raises(ConfigError, match=f"share must be above 0 and below 0.5, got {share}"):
+            leave_last(histories([1, 2, 3]), share=share)
+    with pytest.raises(DataError, match="three events, but the longest history has 2"):
+        leave_last(histories([1, 2], [3]))
 
 
 def test_train_holds_every_prefix_and_an_empty_slice_where_there_is_none():

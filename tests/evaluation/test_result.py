@@ -53,7 +53,7 @@ def test_fields_are_those_of_the_design():
     protocol = ["split", "split_hash", "ties", "candidates"]
     model = ["model", "arguments", "time_aware", "seeds", "metrics", "train_seconds", "peak_rss_mb"]
     origin = ["hardware", "versions", "command", "commit"]
-    assert [field.name for field in fields(Result)] == sizes + protocol + model + origin
+    assert [field.name for field in fields(Result)] == sizes + protocol + model + origin + ["clicks"]
 
 
 def test_a_result_comes_back_as_it_was_written(tmp_path, result):
@@ -62,6 +62,20 @@ def test_a_result_comes_back_as_it_was_written(tmp_path, result):
     assert read_result(path) == result
     assert json.loads(path.read_text()) == asdict(result)
     assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+
+
+def test_a_file_from_before_clicks_is_read_and_one_with_clicks_too(tmp_path, result):
+    path = tmp_path / "r.json"
+    old = asdict(result)
+    del old["clicks"]
+    path.write_text(json.dumps(old))
+    assert read_result(path) == result
+    asked = replace(result, clicks={"labels": "rating >= 4", "reliability": {"expected": [0.5]}})
+    write_result(path, asked)
+    assert read_result(path) == asked
+    path.write_text(json.dumps(old | {"clicks": 3}))
+    with pytest.raises(DataError, match="the field 'clicks' is 3, a result has dict or NoneType there"):
+        read_result(path)
 
 
 def test_numpy_numbers_tuples_and_paths_become_plain(tmp_path, result):
@@ -178,6 +192,17 @@ def test_rows_are_called_as_asked(result):
 def test_results_that_are_not_comparable_get_no_table(result, name):
     with pytest.raises(ConfigError, match=f"differ in {name} "):
         markdown_table([result, replace(result, **{name: "other"})])
+
+
+def test_the_best_loss_is_the_lowest_and_the_best_calibration_the_nearest_to_1(result):
+    def of(loss, ratio):
+        metrics = {"log_loss": loss, "calibration": ratio}
+        return replace(result, metrics={name: dict.fromkeys(("mean", "low", "high"), v) for name, v in metrics.items()})
+
+    table = markdown_table([of(0.6, 0.9), of(0.5, 1.2), of(0.7, 0.5)], ["log_loss", "calibration"]).splitlines()
+    assert table[0] == "| model | log-loss | calibration |"
+    assert ["**0.5000**" in line for line in table[2:]] == [False, True, False]
+    assert ["**0.9000**" in line for line in table[2:]] == [True, False, False]
 
 
 def test_a_metric_that_is_not_there_is_named(result):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recattn.batch import History
+from recattn.data import make_clicks
 from recattn.errors import ArtefactError
 from recattn.models import DIN
 from recattn.serving import artefact as module
@@ -39,6 +40,35 @@ def test_nothing_in_the_folder_is_a_pickle(artefact, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "run").iterdir()) == sorted(
         [".safetensors", ".yaml", ".parquet", ".parquet", ".json", ".json"]
     )
+
+
+def test_samples_of_clicks_come_back_and_are_checked_like_the_other_files(artefact, tmp_path):
+    clicks = make_clicks(artefact.split, negatives=2)
+    save_artefact(tmp_path / "run", replace(artefact, clicks=clicks))
+    found = load_artefact(tmp_path / "run").clicks
+    assert (found.labels, found.hashes, found.split_hash) == (clicks.labels, clicks.hashes, clicks.split_hash)
+    path = tmp_path / "run" / "clicks.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"clicks\.parquet has changed"):
+        load_artefact(tmp_path / "run")
+    path.unlink()
+    with pytest.raises(ArtefactError, match=r"clicks\.parquet is missing"):
+        load_artefact(tmp_path / "run")
+
+
+def test_samples_of_another_split_are_refused(artefact, tmp_path):
+    clicks = replace(make_clicks(artefact.split, negatives=2), split_hash="0" * 64)
+    save_artefact(tmp_path / "run", replace(artefact, clicks=clicks))
+    with pytest.raises(ArtefactError, match=r"can't be loaded: .*belong to the split 000000000000"):
+        load_artefact(tmp_path / "run")
+
+
+def test_a_model_of_next_items_has_no_samples(artefact, tmp_path):
+    save_artefact(tmp_path / "run", artefact)
+    assert load_artefact(tmp_path / "run").clicks is None
+    assert not (tmp_path / "run" / "clicks.parquet").exists()
 
 
 @pytest.mark.parametrize("name", module.FILES)

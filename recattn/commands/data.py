@@ -1,0 +1,26 @@
+"""`recattn data`."""
+
+from recattn.commands.console import log, make_table, out
+
+
+def data(name: str | None = None, data_dir: str | None = None, source: str | None = None, verify: bool = True) -> None:
+    """Fetch, verify and describe a data set; without a name, list what there is.
+
+    Args:
+        name: a data set such as ml-100k
+        data_dir: folder that data sets are kept in (default: the environment's RECATTN_DATA, else ./data)
+        source: a folder, archive or file that you have already, to be used in place of a download
+        verify: --no-verify accepts files that differ from the published ones, and says so
+    """
+    from recattn.data import SOURCES, load_interactions
+
+    if name is None:
+        table = make_table("data set", "ratings", "users", "items")
+        table.add_column("about")
+        for known in SOURCES.values():
+            table.add_row(known.name, f"{known.rows:,}", f"{known.users:,}", f"{known.items:,}", known.description)
+        out.print(table)
+        return
+    interactions = load_interactions(name, data_dir=data_dir, source=source, verify=verify, say=log.print)
+    for line in interactions.summary.lines():
+        out.print(line)

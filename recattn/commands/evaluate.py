@@ -1,0 +1,83 @@
+"""`recattn evaluate`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from recattn.commands.console import command_line, log, make_table, out, print_json
+from recattn.errors import ConfigError
+
+
+def evaluate(
+    runs: list[str],
+    baselines: bool = False,
+    retriever: str | None = None,
+    retrieve: int = 200,
+    blend: bool = False,
+    part: Literal["test", "validation"] = "test",
+    catalogue: bool = False,
+    plot: str | None = None,
+    output: str | None = None,
+    json: bool = False,
+) -> None:
+    """Measure saved models on the part of the data that they were not trained on.
+
+    Several runs are taken as one model trained with several seeds: the mean over them is shown. Models of clicks are
+    measured on their labelled samples, others rank the whole catalogue.
+
+    Args:
+        runs: folders of trained models
+        baselines: measure the floors as well, models that only count, with settings chosen on the validation part
+        retriever: a saved model, or a floor such as transitions, whose best items the runs put in order
+        retrieve: how many items the retriever hands on
+        blend: order by ranker + weight x retriever, the weight chosen on the validation part
+        part: test, or validation
+        catalogue: rank the whole catalogue with a model of clicks too
+        plot: file, .png for example, for a model of clicks' reliability curve: probabilities beside what was observed
+        output: folder in which a JSON file for each row is kept
+        json: print JSON in place of a table
+    """
+    from recattn import serving
+    from recattn.evaluation import fit_floors, report_line, report_rows, write_result
+    from recattn.evaluation.calibration_plot import plot_calibration
+
+    serving.check_stages(retriever, retrieve, blend)
+    artefacts = [serving.load_artefact(run) for run in runs]
+    clicked = artefacts[0].clicks is not None and not catalogue and retriever is None
+    if baselines and clicked:
+        raise ConfigError("baselines rank the catalogue, and the model was trained on clicks: add --catalogue")
+    stem = Path(runs[0]).name
+    if retriever is None:
+        measure = serving.evaluate_click_runs if clicked else serving.evaluate_runs
+        results = [(stem, measure(artefacts, part, command=command_line()))]
+    else:
+        found = serving.find_retriever(retriever, artefacts[0], part, say=log.print)
+        both = serving.evaluate_two_stage(
+            artefacts, found, part, retrieve=retrieve, blend=blend, command=command_line(), say=log.print
+        )
+        behind = Path(retriever).name
+        results = [(f"{stem}-after-{behind}", both[0]), (behind, both[1])]
+    _, first = results[0]
+    if plot is not None:
+        plot_calibration(plot, first)
+    if baselines:
+        floors = fit_floors(artefacts[0].split, part, progress=lambda name: log.print(f"fitting {name}"))
+        for name, floor in floors.items():
+            if name != retriever:
+                results.append((name, serving.evaluate_floor(name, floor, artefacts[0], part, command=command_line())))
+    if output is not None:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        for name, result in results:
+            write_result(Path(output) / f"{name}.json", result)
+    if json:
+        print_json([asdict(result) for _, result in results])
+        return
+    headings, rows = report_rows(result for _, result in results)
+    table = make_table(*headings)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    if retriever is not None:
+        for line in serving.stage_lines(first):
+            out.print(line)
+    out.print(report_line(first, part))

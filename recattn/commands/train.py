@@ -1,0 +1,208 @@
+"""`recattn train`."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from recattn.commands.console import command_line, log, out
+from recattn.errors import ConfigError
+
+DEFAULT_MODEL = "recattn.models.TargetAttention"
+SplitName = Literal["leave_one_out", "global_time", "leave_last"]
+
+
+def train(
+    output: str,
+    data: str = "ml-100k",
+    model: dict[str, Any] | None = None,
+    data_dir: str | None = None,
+    source: str | None = None,
+    verify: bool = True,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    time_column: str | None = None,
+    title_column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    min_item_events: int = 1,
+    split: SplitName | None = None,
+    ties: Literal["file", "random"] = "file",
+    use_ratings: bool = True,
+    use_profile: bool = True,
+    use_features: bool = False,
+    objective: Literal["next_item", "clicks"] = "next_item",
+    loss: Literal["softmax", "bce", "gbce", "bpr-max"] | None = None,
+    num_negatives: int | None = None,
+    threshold: float | None = None,
+    negatives: int | None = None,
+    negatives_seed: int | None = None,
+    samples: str | None = None,
+    monitor: Literal["gauc", "auc"] | None = None,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.0,
+    task: dict[str, Any] | None = None,
+    batch_size: int | None = None,
+    positions: int | None = None,
+    max_epochs: int = 8,
+    patience: int = 3,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Train a model, keep the weights that were best on the validation part, and save it as a folder.
+
+    Args:
+        output: folder for the trained model
+        data: name of a data set (see `recattn data`) or path of a CSV, TSV, Parquet or JSON-lines table
+        model: class and arguments of the model, for example recattn.models.DIN
+        data_dir: folder that data sets are kept in
+        source: a folder, archive or file of the named data set that you have already
+        verify: --no-verify accepts files that differ from the published ones, and says so
+        user_column: column of a table that holds the user
+        item_column: column that holds the item
+        rating_column: column that holds the rating, if there is one
+        time_column: column that holds the time, if there is one
+        title_column: column that holds the item's title, if there is one
+        delimiter: of a text table (default: by the file's name)
+        encoding: of a text table
+        time_unit: of numbers in the time column
+        min_item_events: leave out the items that have fewer events
+        split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
+            clicks) or global_time (the last tenth of the time)
+        ties: order of a user's events in the same second, as in the file or at random
+        use_ratings: let the model read the ratings in the history
+        use_profile: let the model read the user's profile, where the data has one
+        use_features: let the model read the items' features (genres, year), so that it knows new items too
+        objective: next_item, to rank the catalogue for what comes next, or clicks, to tell what is taken from the rest
+        loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
+            also gbce and bpr-max
+        num_negatives: of next items: candidates that are sampled for each batch (default: the whole catalogue)
+        threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
+        negatives: of clicks: every event is positive and so many items that the user never takes are sampled as
+            negatives, once and for all (default: 1, where the data has no ratings)
+        negatives_seed: of these samples (default: 0, whatever the seed of the training)
+        samples: of clicks: a trained model's folder, or its clicks.parquet, whose samples are to be used again
+        monitor: of clicks: gauc (AUC within each user, default) or auc on the validation part chooses the epoch
+        learning_rate: of Adam
+        weight_decay: of Adam
+        task: what else the model's task takes, as --task.temperature 0.1; see recattn.training
+        batch_size: histories in a batch (default: 8), of clicks samples (default: 1,024)
+        positions: targets in a history of a batch (default: 48; for a next-item model half of what it reads)
+        max_epochs: epochs at most
+        patience: epochs in a row that were no better on the validation part after which training stops
+        seed: of weights, order and dropout
+        resume: go on with an interrupted training in the same output folder
+        overwrite: replace a model that is in the output folder
+    """
+    import torch
+
+    from recattn.data import encode, load_interactions, splits, with_features
+    from recattn.evaluation import hardware, peak_rss_mb, versions
+    from recattn.models import Ranker, build
+    from recattn.serving import Artefact, check_place, save_artefact
+    from recattn.training import data_arguments, fit
+    from recattn.training.objective import check_objective, samples_of, task_of, validate
+
+    clicked = objective == "clicks"
+    of_clicks: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
+    of_clicks["samples"] = samples
+    of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions}
+    check_objective(objective, of_next_items, {**of_clicks, "monitor": monitor})
+    folder = Path(output).resolve()
+    check_place(folder, overwrite=overwrite)
+    checkpoints = folder.with_name(f".{folder.name}-training")
+    if checkpoints.exists() and not resume and not overwrite:
+        raise ConfigError(
+            f"an interrupted training is in {checkpoints}: add --resume to go on, or --overwrite to drop it"
+        )
+    interactions = load_interactions(
+        data,
+        data_dir=data_dir,
+        source=source,
+        verify=verify,
+        user_column=user_column,
+        item_column=item_column,
+        rating_column=rating_column,
+        time_column=time_column,
+        title_column=title_column,
+        delimiter=delimiter,
+        encoding=encoding,
+        time_unit=time_unit,
+        say=log.print,
+    )
+    if min_item_events != 1:
+        interactions = interactions.without_rare_items(min_item_events)
+    encoded = encode(interactions, ties=ties, seed=seed)
+    protocol = split or ("leave_last" if clicked else "leave_one_out")
+    every = {"target": "all"} if clicked and protocol == "global_time" else {}
+    divided, encoders = with_features(getattr(splits, protocol)(encoded.histories, **every), interactions)
+    clicks = samples_of(divided, **of_clicks) if clicked else None
+    notes = [] if clicks is None else clicks.lines()
+    for line in (*interactions.summary.lines(), *divided.summary.lines(), *notes):
+        log.print(line)
+    specification = model or {"class_path": DEFAULT_MODEL, "init_args": {}}
+    torch.manual_seed(seed)
+    ranker = build(
+        specification,
+        **data_arguments(
+            specification["class_path"],
+            divided.histories,
+            use_ratings=use_ratings,
+            use_profile=use_profile,
+            use_features=use_features,
+        ),
+    )
+    if not isinstance(ranker, Ranker):
+        raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
+    adam: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
+    trained = task_of(ranker, divided, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+    batch_size = trained.default_batch_size if batch_size is None else batch_size
+    fitted = fit(
+        ranker,
+        divided,
+        folder=checkpoints,
+        task=trained,
+        clicks=clicks,
+        batch_size=batch_size,
+        positions=positions,
+        max_epochs=max_epochs,
+        patience=patience,
+        seed=seed,
+        resume=resume,
+    )
+    validated = validate(ranker, divided, clicks)
+    manifest = {
+        "data": interactions.name,
+        "data_hash": interactions.summary.hash,
+        "interactions": len(encoded.histories.items),
+        "min_item_events": min_item_events,
+        "split": {"name": divided.name, "arguments": dict(divided.arguments), "hash": divided.hash},
+        "ties": ties,
+        "seed": seed,
+        "training": {
+            **trained.settings,
+            "batch_size": batch_size,
+            "positions": positions,
+            "max_epochs": max_epochs,
+            "patience": patience,
+        },
+        "best_epoch": fitted.best_epoch,
+        "train_seconds": round(fitted.seconds, 1),
+        "peak_rss_mb": peak_rss_mb(),
+        "metrics": {"validation": validated},
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": command_line(),
+    }
+    if clicks is not None:
+        manifest["clicks"] = {"labels": clicks.labels, "hashes": clicks.hashes}
+    coded = (encoded.users, encoded.items, divided.histories, encoders)
+    artefact = Artefact(ranker, *coded, manifest, clicks)
+    save_artefact(folder, artefact, overwrite=overwrite)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    names = ("gauc", "auc", "log_loss") if clicked else ("hr@10", "ndcg@10")
+    shown = "  ".join(f"{name} {validated[name]['mean']:.4f}" for name in names if name in validated)
+    log.print(f"validation of epoch {fitted.best_epoch}, the best: {shown}; trained in {fitted.seconds:.0f} s")
+    out.print(f"saved to {output}")

@@ -1,0 +1,90 @@
+"""What the flags of a training ask for: next items, or clicks on samples that are made or read."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from recattn.data.click_sets import Clicks, make_clicks, read_clicks
+from recattn.data.split import Split
+from recattn.errors import ConfigError
+from recattn.evaluation import evaluate, evaluate_clicks, predict_clicks
+from recattn.models import Ranker
+from recattn.training.click_task import ClickTask
+from recattn.training.ranking_task import RankingTask
+from recattn.training.tasks import make_task, task_kind
+
+Objective = Literal["next_item", "clicks"]
+
+
+def check_objective(objective: Objective, of_next_items: Mapping[str, object], of_clicks: Mapping[str, object]) -> None:
+    """Raise ConfigError where an argument is given (not None) that the objective has no use for.
+
+    >>> check_objective("clicks", {"positions": None}, {"threshold": 3.0})
+    """
+    unused = of_clicks if objective == "next_item" else of_next_items
+    for name, value in unused.items():
+        if value is not None:
+            raise ConfigError(f"{name} is {value!r}, but objective {objective!r} has no use for it: leave it out")
+
+
+def samples_of(
+    split: Split,
+    *,
+    threshold: float | None = None,
+    negatives: int | None = None,
+    negatives_seed: int | None = None,
+    samples: str | None = None,
+) -> Clicks:
+    """The split's samples: read from ``samples``, a file or a saved model's folder, or made (see `make_clicks`).
+
+    Raises ConfigError where samples are to be read and made at once, or seeded and not drawn, DataError where they
+    belong to another split.
+    """
+    if samples is None:
+        rated = negatives is None and (threshold is not None or split.histories.ratings is not None)
+        if rated and negatives_seed is not None:
+            raise ConfigError(f"negatives_seed is {negatives_seed}, but labels come from ratings: give negatives too")
+        return make_clicks(split, threshold=threshold, negatives=negatives, seed=negatives_seed or 0)
+    if (threshold, negatives, negatives_seed) != (None, None, None):
+        raise ConfigError(
+            f"samples are read from {samples!r}, with their labels: leave threshold, negatives and negatives_seed out"
+        )
+    return read_clicks(samples, split.hash)
+
+
+def task_of(
+    model: Ranker,
+    split: Split,
+    clicked: bool,  # noqa: FBT001 - one of two objectives
+    *,
+    loss: str | None,
+    num_negatives: int | None,
+    monitor: str | None,
+    learning_rate: float,
+    weight_decay: float,
+    further: Mapping[str, object] | None = None,
+) -> RankingTask:
+    """A ClickTask, or the task of next items that suits the model, with the defaults of the command.
+
+    further: what else the task takes. Raises ConfigError for what has a flag of its own, and for what it doesn't take.
+    """
+    settings: dict[str, object] = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    if clicked:
+        settings |= {"monitor": monitor or "gauc"}
+    else:
+        counts = torch.bincount(torch.from_numpy(split.train.items).long(), minlength=model.num_items + 1)
+        settings |= {"loss": loss or "softmax", "num_negatives": num_negatives, "item_counts": counts}
+    further = further or {}
+    for name in settings.keys() & further.keys():
+        raise ConfigError(f"--task.{name}: set it by --{name.replace('_', '-')}")
+    return make_task(ClickTask if clicked else task_kind(model), model, {**settings, **further})
+
+
+def validate(model: Ranker, split: Split, clicks: Clicks | None) -> dict[str, dict[str, float]]:
+    """The metrics of the objective on the validation part, with intervals, as a manifest keeps them."""
+    if clicks is None:
+        return evaluate(model.score_all, split, "validation", time_aware=model.time_aware).metrics
+    asked = clicks.validation
+    logits = predict_clicks(model, split.histories, asked, max_length=model.max_length)
+    return evaluate_clicks(asked.labels, asked.users, [logits]).metrics

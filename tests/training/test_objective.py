@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from recattn.data.click_sets import make_clicks, write_clicks
+from recattn.errors import ConfigError, DataError
+from recattn.evaluation import evaluate
+from recattn.models import SASRec, TargetAttention
+from recattn.training import ClickTask, NextItemTask
+from recattn.training.objective import check_objective, samples_of, task_of, validate
+
+DEFAULTS = {"loss": None, "num_negatives": None, "monitor": None, "learning_rate": 0.01, "weight_decay": 0.1}
+
+
+def test_what_an_objective_has_no_use_for_is_refused():
+    check_objective("next_item", {"loss": "bce"}, {"threshold": None})
+    with pytest.raises(ConfigError, match=r"threshold is 3\.0, but objective 'next_item' has no use for it"):
+        check_objective("next_item", {}, {"monitor": None, "threshold": 3.0})
+    with pytest.raises(ConfigError, match="loss is 'bce', but objective 'clicks' has no use for it"):
+        check_objective("clicks", {"loss": "bce"}, {"threshold": 3.0})
+
+
+def test_samples_are_made_or_read(cycle, needle, tmp_path):
+    assert samples_of(cycle).hashes == make_clicks(cycle).hashes
+    made = samples_of(cycle, negatives=2, negatives_seed=5)
+    assert made.hashes == make_clicks(cycle, negatives=2, seed=5).hashes
+    write_clicks(tmp_path / "clicks.parquet", made)
+    assert samples_of(cycle, samples=str(tmp_path)).hashes == made.hashes
+    with pytest.raises(ConfigError, match="with their labels: leave threshold, negatives and negatives_seed out"):
+        samples_of(cycle, samples=str(tmp_path), negatives=2)
+    with pytest.raises(ConfigError, match="negatives_seed is 5, but labels come from ratings"):
+        samples_of(cycle, threshold=3.0, negatives_seed=5)
+    assert samples_of(cycle, negatives_seed=5).hashes == make_clicks(cycle, seed=5).hashes
+    with pytest.raises(DataError, match="belong to the split"):
+        samples_of(needle, samples=str(tmp_path))
+
+
+def test_tasks_get_the_defaults_of_the_command(cycle):
+    model = SASRec(37, dim=8)
+    task = task_of(model, cycle, False, **DEFAULTS)
+    assert isinstance(task, NextItemTask)
+    assert (task.loss, task.learning_rate, task.weight_decay) == ("softmax", 0.01, 0.1)
+    counts = torch.bincount(torch.from_numpy(cycle.train.items).long(), minlength=38).float() ** 0.75
+    torch.testing.assert_close(task.chances, counts / counts.sum())
+    task = task_of(model, cycle, True, **DEFAULTS)
+    assert isinstance(task, ClickTask)
+    assert (task.monitor, task.learning_rate, task.weight_decay) == ("gauc", 0.01, 0.1)
+    assert task_of(model, cycle, True, **DEFAULTS | {"monitor": "auc"}).monitor == "auc"
+
+
+def test_validation_is_that_of_the_objective(cycle):
+    model = TargetAttention(37, dim=8, transitions=0).eval()
+    ranked = validate(model, cycle, None)
+    assert ranked == evaluate(model.score_all, cycle, "validation").metrics
+    assert validate(model, cycle, make_clicks(cycle)).keys() >= {"auc", "gauc", "log_loss", "calibration"}
