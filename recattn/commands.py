@@ -24,14 +24,23 @@ _out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() 
 _log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def data(name: str | None = None, data_dir: str | None = None, source: str | None = None, verify: bool = True) -> None:
+def data(
+    name: str | None = None,
+    data_dir: str | None = None,
+    source: str | None = None,
+    verify: bool = True,
+    item_table: str | None = None,
+    user_table: str | None = None,
+) -> None:
     """Fetch, verify and describe a data set; without a name, list what there is.
 
     Args:
-        name: a data set such as ml-100k
+        name: a data set such as ml-100k, or a table whose columns are called user and item
         data_dir: folder that data sets are kept in (default: the environment's RECATTN_DATA, else ./data)
         source: a folder, archive or file that you have already, to be used in place of a download
         verify: --no-verify accepts files that differ from the published ones, and says so
+        item_table: a table with one row for each item, in whose columns its features stand
+        user_table: the same for users
     """
     from recattn.data import SOURCES, load_interactions
 
@@ -42,7 +51,15 @@ def data(name: str | None = None, data_dir: str | None = None, source: str | Non
             table.add_row(known.name, f"{known.rows:,}", f"{known.users:,}", f"{known.items:,}", known.description)
         _out.print(table)
         return
-    interactions = load_interactions(name, data_dir=data_dir, source=source, verify=verify, say=_log.print)
+    interactions = load_interactions(
+        name,
+        data_dir=data_dir,
+        source=source,
+        verify=verify,
+        item_table=item_table,
+        user_table=user_table,
+        say=_log.print,
+    )
     for line in interactions.summary.lines():
         _out.print(line)
 
@@ -59,6 +76,9 @@ def train(
     rating_column: str | None = None,
     time_column: str | None = None,
     title_column: str | None = None,
+    action_column: str | None = None,
+    item_table: str | None = None,
+    user_table: str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
@@ -67,7 +87,7 @@ def train(
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
-    use_features: bool = False,
+    use_features: bool | None = None,
     loss: Literal["softmax", "bce", "gbce", "bpr-max"] = "softmax",
     num_negatives: int | None = None,
     learning_rate: float = 3e-3,
@@ -93,16 +113,20 @@ def train(
         item_column: column that holds the item
         rating_column: column that holds the rating, if there is one
         time_column: column that holds the time, if there is one
-        title_column: column that holds the item's title, if there is one
+        title_column: column that holds the item's title, if there is one; of item_table where that is given
+        action_column: column that holds the kind of event (view, cart, purchase), read in place of a rating
+        item_table: a table with one row for each item, in whose columns its features stand
+        user_table: the same for users, whose features are their profile
         delimiter: of a text table (default: by the file's name)
         encoding: of a text table
         time_unit: of numbers in the time column
         min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests) or global_time (the last tenth of the time tests)
         ties: order of a user's events in the same second, as in the file or at random
-        use_ratings: let the model read the ratings in the history
+        use_ratings: let the model read the ratings (or actions) in the history
         use_profile: let the model read the user's profile, where the data has one
-        use_features: let the model read the items' features (genres, year), so that it knows new items too
+        use_features: let the model read the items' features (genres, year), so that it knows new items too (default:
+            where item_table is given)
         loss: softmax over the candidates, or bce, each candidate a yes or no; next-item models also gbce and bpr-max
         num_negatives: candidates that are sampled for each batch (default: the whole catalogue)
         learning_rate: of Adam
@@ -140,6 +164,9 @@ def train(
         rating_column=rating_column,
         time_column=time_column,
         title_column=title_column,
+        action_column=action_column,
+        item_table=item_table,
+        user_table=user_table,
         delimiter=delimiter,
         encoding=encoding,
         time_unit=time_unit,
@@ -160,7 +187,7 @@ def train(
             divided.histories,
             use_ratings=use_ratings,
             use_profile=use_profile,
-            use_features=use_features,
+            use_features=item_table is not None if use_features is None else use_features,
         ),
     )
     if not isinstance(ranker, Ranker):
