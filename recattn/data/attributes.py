@@ -54,7 +54,7 @@ def read_attributes(
         title_column = "title"
     renamed = {id_column: key} | ({} if title_column is None else {title_column: "title"})
     _check_names(file, names, renamed)
-    result = {key: check.ids(table[id_column], id_column, file.where)}
+    result: dict[str, Any] = {key: check.ids(table[id_column], id_column, file.where)}
     if title_column is not None:
         result["title"] = _titles(table[title_column], title_column, file.where)
     for name in names:
@@ -87,12 +87,12 @@ def feature(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[An
     elif not _is_plain(kind):
         raise DataError(f"{locate(0)}, column {name!r}: features are numbers, text or lists of these, not {kind}")
     if not (pa.types.is_boolean(kind) or _is_text(kind)):
-        values = column.cast(pa.float64(), safe=False).to_pandas().astype("float64")
+        values = pd.Series(column.cast(pa.float64(), safe=False).to_numpy())
         return values.where(np.isfinite(values))
     text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.large_string()), text)
     if pc.all(pc.match_substring_regex(text, _NUMBER)).as_py() and text.null_count < len(text):
-        numbers = pd.to_numeric(text.to_pandas()).astype("float64")
+        numbers = pd.Series(pd.to_numeric(text.to_pandas()), dtype="float64")
         if np.isfinite(numbers.dropna()).all():  # 1e999 is a name
             return numbers
     return pd.Series(text.to_pandas(), dtype="str")
@@ -102,7 +102,11 @@ def _check_names(file: TableFile, names: Sequence[str], renamed: dict[str, str])
     shown = ", ".join(map(repr, names))
     for theirs, ours in renamed.items():
         if theirs not in names:
-            hint = "" if ours == "title" else f", whose ids stand under the name that they have in the events ({ours}_column)"
+            hint = (
+                ""
+                if ours == "title"
+                else f", whose ids stand under the name that they have in the events ({ours}_column)"
+            )
             raise DataError(f"{file.top}: there is no column {theirs!r} of the {ours}{hint}; the columns are {shown}")
     ours_of = [renamed.get(name, name) for name in names]
     for name, ours in zip(names, ours_of, strict=True):
@@ -122,7 +126,9 @@ def _titles(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[An
 def _joined(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[Any]":
     """Catalogues are small beside events: one row after another."""
     if not _is_plain(column.type.value_type):
-        raise DataError(f"{locate(0)}, column {name!r}: features are numbers, text or lists of these, not {column.type}")
+        raise DataError(
+            f"{locate(0)}, column {name!r}: features are numbers, text or lists of these, not {column.type}"
+        )
     texts = column.cast(pa.large_list(pa.large_string())).to_pylist()
     joined: list[str | None] = []
     for row, members in enumerate(texts):

@@ -37,9 +37,10 @@ class Interactions:
     summary: what was read, kept and left out.
     actions: the names of actions 1, 2, ..., sorted; empty where the events have none.
 
-    Duplicates are rows of the same (user, item, time) and, where there are actions, the same action. ``duplicates="first"`` keeps the first and counts the others as
-    left out, ``"keep"`` keeps all. The same (user, item) at another time is a repeat, kept and counted; so is every
-    such row of a table without times, where nothing tells a repeat from a duplicate and the row order is the order.
+    Duplicates are rows of the same (user, item, time) and, where there are actions, the same action.
+    ``duplicates="first"`` keeps the first and counts the others as left out, ``"keep"`` keeps all. The same
+    (user, item) at another time is a repeat, kept and counted; so is every such row of a table without times, where
+    nothing tells a repeat from a duplicate and the row order is the order.
 
     >>> import pandas as pd
     >>> events = pd.DataFrame({"user": ["a", "a", "b"], "item": [7, 5, 7]})
@@ -82,13 +83,14 @@ class Interactions:
         path = Path(path)
         event_title = title_column if item_table is None else None
         columns = Columns(user_column, item_column, rating_column, time_column, event_title, action_column)
-        text = {"delimiter": delimiter, "encoding": encoding}
-        frame = read_table(path, columns, **text, time_unit=time_unit)
+        frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit)
         items = users = None
         if item_table is not None:
-            items = read_attributes(item_table, "item", item_column, title_column=title_column, **text)
+            items = read_attributes(
+                item_table, "item", item_column, title_column=title_column, delimiter=delimiter, encoding=encoding
+            )
         if user_table is not None:
-            users = read_attributes(user_table, "user", user_column, **text)
+            users = read_attributes(user_table, "user", user_column, delimiter=delimiter, encoding=encoding)
         files = tuple(Path(file) for file in (path, item_table, user_table) if file is not None)
         return cls._from_columns(frame, path.name, duplicates, files, items, users)
 

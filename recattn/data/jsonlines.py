@@ -72,7 +72,7 @@ class JsonLines:
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
-                f'{self.path}, line {line}: byte 0x{data[error.start]:02x} is not {self.encoding}; pass '
+                f"{self.path}, line {line}: byte 0x{data[error.start]:02x} is not {self.encoding}; pass "
                 'encoding="latin-1"'
             ) from error
         if not text.strip():

@@ -18,15 +18,15 @@ _PARQUET = {".parquet", ".pq"}
 
 
 class TableFile(Protocol):
-    """A table as a file.
-
-    path: the file. top: where its columns are named ("x.csv, line 1").
-    """
-
-    path: Path
+    """A table as a file."""
 
     @property
-    def top(self) -> str: ...
+    def path(self) -> Path: ...
+
+    @property
+    def top(self) -> str:
+        """Where the columns are named, for a message: "x.csv, line 1"."""
+        ...
 
     def names(self) -> list[str]:
         """The columns' names."""
