@@ -30,6 +30,7 @@ def with_features(split: Split, interactions: Interactions) -> tuple[Split, Enco
 
     split: of the histories that `encode` made of the interactions.
 
+    >>> import pandas as pd
     >>> from recattn.data import encode, leave_one_out
     >>> events = pd.DataFrame({"user": ["a"] * 4, "item": [7, 5, 9, 8]})
     >>> genres = pd.DataFrame({"item": [5, 7, 8], "genres": ["War|Drama", "Drama", "Comedy"]})
