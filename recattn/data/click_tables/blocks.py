@@ -46,7 +46,7 @@ def split_block(
     Raises DataError naming the place of the first row whose label is not 0 or 1, whose user, item or event of the
     history is missing, or whose lists differ in length.
     """
-    text = {name: _text(table[name], separator) for name in dict.fromkeys(roles.columns)}
+    text = {name: _text(table, name, separator, where) for name in dict.fromkeys(roles.columns)}
     for name in (roles.user, roles.item):
         _refuse(pc.equal(text[name], ""), f"column {name!r} is empty; every row needs one", where)
     lists = [roles.history, *roles.features.values()]
@@ -76,19 +76,30 @@ def split_block(
     )
 
 
-def _text(column: pa.ChunkedArray, separator: str) -> pa.Array:
+def _text(table: pa.Table, name: str, separator: str, where: Where) -> pa.Array:
     """One array of trimmed text, "" for what is missing; lists joined, so that all files look alike from here on."""
-    array = column.combine_chunks()
-    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    array = pa.concat_arrays(table[name].chunks)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
-        array = pc.binary_join(array.cast(pa.large_list(pa.large_string())), pa.scalar(separator, pa.large_string()))
+        array = _joined(array, name, separator, where)
     elif pa.types.is_floating(array.type) and pc.all(pc.equal(array, pc.floor(array))).as_py():
         array = array.cast(pa.int64())  # whole numbers beside a gap
     elif pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
     return pc.utf8_trim_whitespace(pc.fill_null(array.cast(pa.large_string()), ""))
+
+
+def _joined(lists: pa.Array, name: str, separator: str, where: Where) -> pa.Array:
+    lists = lists.cast(pa.large_list(pa.large_string()))
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
+    members = pc.fill_null(pc.list_flatten(lists), "")
+    broken = pc.index(pc.match_substring(members, separator), pa.scalar(value=True)).as_py()
+    if broken >= 0:
+        row = int(np.searchsorted(ends, broken, side="right"))
+        raise DataError(f"{where(row)}, column {name!r}: {members[broken].as_py()!r} holds {separator!r}")
+    joined = pa.LargeListArray.from_arrays(pa.array(np.append(0, ends), pa.int64()), members)
+    return pc.binary_join(joined, pa.scalar(separator, pa.large_string()))
 
 
 def _lengths(text: pa.Array, separator: str) -> NDArray[np.int64]:

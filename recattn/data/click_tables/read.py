@@ -13,6 +13,7 @@ from recattn.data.click_tables.blocks import Block, split_block
 from recattn.data.click_tables.columns import ClickColumns, Roles
 from recattn.data.click_tables.functions import FeatureOf
 from recattn.data.click_tables.numbering import Numbering
+from recattn.data.click_tables.sharing import share
 from recattn.data.click_tables.table import ClickTable, ClickVocabulary, as_ids
 from recattn.data.features import FeatureEncoder, Field
 from recattn.data.histories import Histories
@@ -31,13 +32,13 @@ def read_click_table(
     r"""Read rows of label, user, candidate, its features, the history and its features.
 
     A history is a list in one cell, its members separated by ``^`` (or a list of Parquet), oldest first; an empty cell
-    is an empty history. Rows whose user and history are those of the row before share one copy of it.
+    is an empty history. Rows of one user with the same history share one copy of it, wherever they stand.
     A feature of an item is the same wherever the item stands, as a candidate or in a history; so it is kept once for
     each item. What is known of a row alone (context) is coded as `FeatureEncoder` does.
 
     paths: files read one after another as one table, see `open_table`. columns: what their columns are called.
     fitted: what was learnt from the training file; None: these are the training files. Items that they do not have
-        become number ``fitted.num_items`` in candidates and histories, users and categories 0; ``unknown`` of the table
+        become number ``fitted.num_items`` in candidates and histories, its users number 0; ``unknown`` of the table
         counts them.
 
     Raises DataError naming file and line for a column that is missing, a label that is not 0 or 1, a user, candidate or
@@ -91,12 +92,14 @@ class _Reader:
         self.columns, self.roles, self.fitted = columns, roles, fitted
         self.users = Numbering(fitted.users.index.astype("str").tolist() if fitted else None)
         self.items = Numbering(fitted.items.index.astype("str").tolist() if fitted else None)
-        fields = {field.name: field.categories for field in fitted.features} if fitted else {}
-        self.values = {name: Numbering(fields.get(name)) for name in roles.features}
-        self.functions = {
-            name: FeatureOf(fitted.codes[:, place], grow=False) if fitted else FeatureOf()
-            for place, name in enumerate(roles.features)
-        }
+        if fitted is None:
+            self.values = {name: Numbering() for name in roles.features}
+            self.functions = {name: FeatureOf() for name in roles.features}
+        else:
+            self.values = {field.name: Numbering(field.categories) for field in fitted.features}
+            self.functions = {
+                name: FeatureOf(codes, grow=False) for name, codes in zip(self.values, fitted.codes.T, strict=True)
+            }
         self.contexts = {name: Numbering() for name in roles.context}
         self.context: dict[str, list[NDArray[np.int32]]] = {name: [] for name in roles.context}
         self.labels: list[NDArray[np.float32]] = []
@@ -109,11 +112,8 @@ class _Reader:
 
     def check(self, roles: Roles, place: str) -> None:
         """Raise DataError where a file has other features or context than the first, or than the training file."""
-        features, context = list(self.roles.features), list(self.roles.context)
-        if self.fitted is not None:
-            features = [field.name for field in self.fitted.features]
-            context = list(self.fitted.context_columns)
-        if list(roles.features) != features or sorted(roles.context) != sorted(context):
+        features, context = sorted(self.values), sorted(self.fitted.context_columns if self.fitted else self.contexts)
+        if sorted(roles.features) != features or sorted(roles.context) != context:
             raise DataError(
                 f"{place}: features {list(roles.features)} and context {list(roles.context)}, but the first file has "
                 f"{features} and {context}"
@@ -164,10 +164,14 @@ class _Reader:
             )
         else:
             users, candidates, events = numbers[0][users], numbers[1][candidates], numbers[1][events]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
+        shared = share(users, events, offsets)
+        lengths = np.diff(offsets)[shared.kept]
+        ends = np.cumsum(lengths)
         sizes = tuple(field.size for field in vocabulary.features)
         histories = Histories(
-            items=events,
-            offsets=np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64),
+            items=events[np.repeat(offsets[shared.kept] - ends + lengths, lengths) + np.arange(lengths.sum())],
+            offsets=np.concatenate([[0], ends]).astype(np.int64),
             num_items=vocabulary.num_items,
             features=vocabulary.codes if sizes else None,
             feature_sizes=sizes,
@@ -176,9 +180,9 @@ class _Reader:
         return ClickTable(
             np.concatenate(self.labels),
             candidates,
-            np.concatenate(self.owners),
+            shared.place[np.concatenate(self.owners)],
             histories,
-            users,
+            users[shared.kept],
             vocabulary.context.transform(self._context()),
             vocabulary,
             counts,

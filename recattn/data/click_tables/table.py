@@ -47,7 +47,7 @@ class ClickVocabulary:
 
 @dataclass(frozen=True)
 class ClickTable:
-    """The rows of a click table, histories kept once where successive rows share them.
+    """The rows of a click table, each history of a user kept once.
 
     labels: (rows,) float32, 0 or 1.
     candidates: (rows,) int32 item numbers, 1 to num_items.

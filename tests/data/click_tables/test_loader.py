@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -62,13 +60,19 @@ def test_rows_of_one_history_stand_side_by_side(table):
     whole = list(ClickTableLoader(table, batch_size=8, seed=3))
     assert sum(len(batch.candidates) for batch in whole) == len(table.users)
     assert all(batch.candidates.shape[1] == 2 for batch in whole)
-    scattered = replace(
-        table,
-        owners=table.owners[::2].repeat(2).reshape(-1, 2).T.ravel(),
-        candidates=table.candidates,
-        labels=table.labels,
+
+
+def test_rows_of_one_history_find_each_other_in_a_shuffled_file(rows, write):
+    places = np.random.default_rng(5).permutation(len(rows))
+    ordered, shuffled = (
+        read_click_table(write(rows)),
+        read_click_table(write([rows[place] for place in places], "x.csv")),
     )
-    assert len(next(iter(ClickTableLoader(scattered, batch_size=len(table), seed=3))).candidates) == len(table.users)
+    assert len(shuffled.users) == len(ordered.users)
+    assert len(shuffled.histories.items) == len(ordered.histories.items)
+    assert expected(shuffled, 50) == [expected(ordered, 50)[place] for place in places]
+    batches = list(ClickTableLoader(shuffled, batch_size=8, seed=3))
+    assert sum(len(batch.candidates) for batch in batches) == len(ordered.users)
 
 
 def test_seed_and_epoch_fix_the_order(table):

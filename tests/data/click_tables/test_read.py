@@ -49,7 +49,7 @@ def expected(rows):
     ]
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "text.parquet", "lists.parquet"])
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "text.parquet", "lists.parquet", "lists.jsonl"])
 def test_every_format_gives_the_rows_of_the_file(rows, write, tmp_path, name):
     path = write(rows)
     frame = pd.read_csv(path, dtype="str", keep_default_na=False)
@@ -59,14 +59,17 @@ def test_every_format_gives_the_rows_of_the_file(rows, write, tmp_path, name):
     elif name == "text.parquet":
         path = tmp_path / name
         frame.astype({"label": "int8", "item_id": "int64"}).to_parquet(path)
-    elif name == "lists.parquet":
+    elif name.startswith("lists"):
         path = tmp_path / name
         columns = {column: pa.array(frame[column].tolist()) for column in frame}
         seen = [[int(item) for item in text.split("^") if item] for text in frame["item_history"]]
         columns["label"] = pa.array(frame["label"].astype(float))
         columns["item_history"] = pa.array(seen, pa.list_(pa.int32()))
         columns["cate_history"] = pa.array([list(filter(None, t.split("^"))) for t in frame["cate_history"]])
-        pq.write_table(pa.table(columns), path)
+        if name == "lists.parquet":
+            pq.write_table(pa.table(columns), path, row_group_size=7)
+        else:
+            pa.table(columns).to_pandas().to_json(path, orient="records", lines=True)
     table = read_click_table(path)
     assert told(table) == expected(rows)
     assert len(table.users) * 2 == len(table), "the two candidates of a pair share their history"
@@ -241,3 +244,34 @@ def test_arguments_that_cannot_be_are_refused(write):
     train = read_click_table(write([FIRST], head=HEAD))
     with pytest.raises(ConfigError, match="columns and fitted"):
         read_click_table(Path("x.csv"), columns=ClickColumns(), fitted=train.vocabulary)
+
+
+def test_the_order_of_the_columns_is_free(rows, write):
+    train = read_click_table(write(rows))
+    order = [5, 3, 0, 6, 4, 2, 1]
+    head = ["label", "user_id", "item_id", "cate_id", "hour", "item_history", "cate_history"]
+    shuffled = write([[row[place] for place in order] for row in rows], "test.csv", [head[place] for place in order])
+    assert told(read_click_table(shuffled, fitted=train.vocabulary)) == told(train)
+
+
+def test_two_features_in_another_order_keep_their_values(write):
+    head = ["label", "user_id", "item_id", "a_id", "b_id", "item_history", "a_history", "b_history"]
+    train = read_click_table(write([["1", "u", "7", "x", "y", "5", "p", "q"]], head=head))
+    assert train.vocabulary.codes.tolist() == [[0, 0], [1, 1], [2, 2], [0, 0]]
+    order = [0, 1, 2, 4, 3, 5, 7, 6]
+    path = write([["1", "u", "7", "y", "x", "5", "q", "p"]], "test.csv", [head[place] for place in order])
+    assert read_click_table(path, fitted=train.vocabulary).candidates.tolist() == [2]
+
+
+def test_lists_with_gaps(tmp_path):
+    def table(history, categories, labels=(1, 0)):
+        names = {"label": list(labels), "user_id": ["u"] * 2, "item_id": [7, 7], "cate_id": ["a"] * 2}
+        pq.write_table(pa.table({**names, "item_history": history, "cate_history": categories}), tmp_path / "x.parquet")
+        return read_click_table(tmp_path / "x.parquet")
+
+    found = table([[5, 7], None], [[None, "a"], []])
+    assert (found.histories.lengths.tolist(), found.histories.features.ravel().tolist()) == ([2, 0], [0, 0, 1, 0])
+    with pytest.raises(DataError, match=r"x.parquet, row 2, column 'item_history': an event of the history is empty"):
+        table([[5, 7], [5, None]], [["b", "a"], ["b", "a"]])
+    with pytest.raises(DataError, match=r"x.parquet, row 2, column 'cate_history': 'b\^c' holds '\^'"):
+        table([[5, 7], [5]], [["b", "a"], ["b^c"]])
