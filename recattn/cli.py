@@ -64,7 +64,7 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
         for argument, parameter in inspect.signature(function).parameters.items():
             if argument in POSITIONAL:
                 command.add_argument(argument, type=str, nargs=POSITIONAL[argument], help=explained[argument])
-            elif isinstance(parameter.default, bool):
+            elif parameter.annotation in (bool, bool | None):
                 default, shown = parameter.default, explained[argument]
                 command.add_argument(f"--{argument}", action=ActionYesNo(no_prefix="no_"), default=default, help=shown)
             else:

@@ -192,6 +192,47 @@ def test_a_bert4rec_is_trained_saved_loaded_and_asked(columns, tmp_path, capsys)
     assert all(recommended["because"] for recommended in found)
 
 
+def test_own_data_with_features_and_actions_goes_through_every_command(table, tmp_path, capsys):
+    events = tmp_path / "events.csv"
+    names = {"1": "view", "2": "cart", "3": "buy", "4": "share", "5": "return"}
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    events.write_text("".join(f"{who},{what},{names.get(stars, 'does')},{when}\n" for who, what, stars, when in lines))
+    items = tmp_path / "items.csv"
+    items.write_text(
+        "what,title,kind,size\n" + "".join(f"{100 + i},No {i},a|k{i % 3},{i * 1.5}\n" for i in range(RING))
+    )
+    users = tmp_path / "users.jsonl"
+    users.write_text("".join(f'{{"who": "u{i}", "likes": ["x", "y{i % 2}"]}}\n' for i in range(40)))
+    folder = tmp_path / "run"
+    given = ["--data", str(events), "--user-column", "who", "--item-column", "what", "--time-column", "when"]
+    given += ["--item-table", str(items), "--user-table", str(users), "--action-column", "does"]
+    assert main(["train", "--output", str(folder), *given, "--model.dim", "8", "--max-epochs", "1"]) == 0
+    written = (folder / "model.yaml").read_text()
+    assert re.search(r"feature_sizes:\n +- 5\n +- 9", written)
+    assert re.search(r"profile_sizes:\n +- 4\n +- 4", written)
+    assert re.search(r"rating_levels:\n( +- \d.0\n){5} ", written)
+    assert json.loads((folder / "features.json").read_text())["actions"] == ["buy", "cart", "return", "share", "view"]
+    assert main(["evaluate", str(folder), "--json"]) == 0
+    capsys.readouterr()
+    for asked in (["--user", "u0"], ["--history", "103,104"]):
+        assert main(["recommend", str(folder), *asked, "--k", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["items"][0]["title"].startswith("No ")
+    plain = ["--no-use-features", "--no-use-profile", "--no-use-ratings", "--overwrite"]
+    assert main(["train", "--output", str(folder), *given, *plain, "--model.dim", "8", "--max-epochs", "1"]) == 0
+    assert re.search(
+        r"rating_levels: \[\]\n +profile_sizes: \[\]\n +feature_sizes: \[\]", (folder / "model.yaml").read_text()
+    )
+    assert main(["train", "--output", str(folder), *given, "--rating-column", "does", "--overwrite"]) == 2
+    assert "name one of them" in capsys.readouterr().err
+
+
+def test_a_table_is_described_with_what_is_known_about_its_items(tmp_path, capsys):
+    (tmp_path / "events.csv").write_text("user,item\na,7\n")
+    (tmp_path / "items.csv").write_text("item,kind\n7,x\n5,y\n")
+    assert main(["data", str(tmp_path / "events.csv"), "--item-table", str(tmp_path / "items.csv")]) == 0
+    assert "1 items have no event and are left out of the catalogue" in capsys.readouterr().out
+
+
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):
     config = tmp_path / "din.yaml"
     config.write_text(

@@ -23,6 +23,9 @@ def train(
     rating_column: str | None = None,
     time_column: str | None = None,
     title_column: str | None = None,
+    action_column: str | None = None,
+    item_table: str | None = None,
+    user_table: str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
@@ -31,7 +34,7 @@ def train(
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
-    use_features: bool = False,
+    use_features: bool | None = None,
     objective: Literal["next_item", "clicks"] = "next_item",
     loss: Literal["softmax", "bce", "gbce", "bpr-max"] | None = None,
     num_negatives: int | None = None,
@@ -64,7 +67,10 @@ def train(
         item_column: column that holds the item
         rating_column: column that holds the rating, if there is one
         time_column: column that holds the time, if there is one
-        title_column: column that holds the item's title, if there is one
+        title_column: column that holds the item's title, if there is one; of item_table where that is given
+        action_column: column that holds the kind of event (view, cart, purchase), read in place of a rating
+        item_table: a table with one row for each item, in whose columns its features stand
+        user_table: the same for users, whose features are their profile
         delimiter: of a text table (default: by the file's name)
         encoding: of a text table
         time_unit: of numbers in the time column
@@ -72,9 +78,10 @@ def train(
         split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
             clicks) or global_time (the last tenth of the time)
         ties: order of a user's events in the same second, as in the file or at random
-        use_ratings: let the model read the ratings in the history
+        use_ratings: let the model read the ratings (or actions) in the history
         use_profile: let the model read the user's profile, where the data has one
-        use_features: let the model read the items' features (genres, year), so that it knows new items too
+        use_features: let the model read the items' features (genres, year), so that it knows new items too (default:
+            where item_table is given)
         objective: next_item, to rank the catalogue for what comes next, or clicks, to tell what is taken from the rest
         loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
             also gbce and bpr-max
@@ -127,6 +134,9 @@ def train(
         rating_column=rating_column,
         time_column=time_column,
         title_column=title_column,
+        action_column=action_column,
+        item_table=item_table,
+        user_table=user_table,
         delimiter=delimiter,
         encoding=encoding,
         time_unit=time_unit,
@@ -138,7 +148,7 @@ def train(
     protocol = split or ("leave_last" if clicked else "leave_one_out")
     every = {"target": "all"} if clicked and protocol == "global_time" else {}
     divided, encoders = with_features(getattr(splits, protocol)(encoded.histories, **every), interactions)
-    clicks = samples_of(divided, **of_clicks) if clicked else None
+    clicks = samples_of(divided, acted=bool(encoders.actions), **of_clicks) if clicked else None
     notes = [] if clicks is None else clicks.lines()
     for line in (*interactions.summary.lines(), *divided.summary.lines(), *notes):
         log.print(line)
@@ -151,7 +161,7 @@ def train(
             divided.histories,
             use_ratings=use_ratings,
             use_profile=use_profile,
-            use_features=use_features,
+            use_features=item_table is not None if use_features is None else use_features,
         ),
     )
     if not isinstance(ranker, Ranker):

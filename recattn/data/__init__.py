@@ -2,6 +2,7 @@
 
 load_interactions("ml-100k") -> Interactions -> encode() -> Histories, Vocabulary -> leave_one_out() -> Split
 with_features(split, interactions) -> Split with users' profiles and items' features
+click_tables: rows of label, candidate and history, ready made
 """
 
 from recattn.data.click_samples import ClickSamples

@@ -63,6 +63,21 @@ def ids(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[Any]":
     return pd.Series(numbers.astype(np.int32 if small else np.int64))
 
 
+def names(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[str]":
+    """Text in every row, trimmed; numbers and true or false as text.
+
+    Raises DataError for what is missing or empty.
+
+    >>> names(pa.chunked_array([[" view", "cart"]]), "action", str).tolist()
+    ['view', 'cart']
+    """
+    column = _plain(column)
+    _refuse(_absent(column), "the value is missing; every row needs one", name, locate)
+    column = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+    _refuse(pc.equal(column, ""), "the value is missing; every row needs one", name, locate)
+    return pd.Series(column.to_pandas(), dtype="str")
+
+
 def ratings(column: pa.ChunkedArray, name: str, locate: Locate) -> NDArray[np.float32]:
     """Finite numbers.
 

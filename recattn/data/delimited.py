@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -74,24 +74,20 @@ class Delimited:
         Raises DataError naming the line that has too many or too few fields or is not in ``encoding``, and for a
         gzip file that was cut off; ArrowInvalid when ``types`` does not fit (see the checks in ``columns``).
         """
-        options = pc.ConvertOptions(
-            include_columns=list(wanted),
-            column_types={name: (types or {}).get(name, pa.large_string()) for name in wanted},
-            null_values=[],
-            strings_can_be_null=False,
-        )
         try:
-            return pc.read_csv(
-                self.path,
-                read_options=pc.ReadOptions(encoding=self.encoding, column_names=self.names, block_size=8 << 20),
-                parse_options=pc.ParseOptions(
-                    delimiter=self.delimiter, quote_char='"' if self.quotes else False, newlines_in_values=self.quotes
-                ),
-                convert_options=options,
-            )
+            return pc.read_csv(self.path, **self._options(wanted, types))
         except (pa.ArrowInvalid, UnicodeDecodeError, OSError, *DAMAGED) as error:
             if types is not None and isinstance(error, pa.ArrowInvalid):
                 raise  # the caller reads again as text, and the checks of ``columns`` then name the value
+            raise self._explain(error) from error
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        """What `read` gives as text, some megabytes at a time, so that a large file need not fit into memory."""
+        try:
+            with pc.open_csv(self.path, **self._options(wanted)) as reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowInvalid, UnicodeDecodeError, OSError, *DAMAGED) as error:
             raise self._explain(error) from error
 
     def line(self, row: int) -> int:
@@ -102,6 +98,20 @@ class Delimited:
                 if number == row + skip:
                     return line
         return row + skip + 1
+
+    def _options(self, wanted: Sequence[str], types: dict[str, pa.DataType] | None = None) -> dict[str, Any]:
+        return {
+            "read_options": pc.ReadOptions(encoding=self.encoding, column_names=self.names, block_size=8 << 20),
+            "parse_options": pc.ParseOptions(
+                delimiter=self.delimiter, quote_char='"' if self.quotes else False, newlines_in_values=self.quotes
+            ),
+            "convert_options": pc.ConvertOptions(
+                include_columns=list(wanted),
+                column_types={name: (types or {}).get(name, pa.large_string()) for name in wanted},
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        }
 
     def _open(self, errors: str = "strict") -> IO[str]:
         encoding = "utf-8-sig" if self.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else self.encoding

@@ -96,6 +96,11 @@ class FeatureEncoder:
         """How many values of each field a row may have."""
         return tuple(field.width for field in self.fields)
 
+    @property
+    def column_sizes(self) -> tuple[int, ...]:
+        """How many codes each column of `transform` has: a field of several values is as many columns."""
+        return tuple(field.size for field in self.fields for _ in range(field.width))
+
     def transform(self, table: pd.DataFrame) -> NDArray[np.int32]:
         """(rows, sum of the widths) codes, field by field.
 

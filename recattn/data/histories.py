@@ -15,7 +15,8 @@ class Histories:
     num_items: the size of the catalogue without padding.
     times: (events,) int64 seconds, or None.
     ratings: (events,) float32, or None.
-    profile: (users, fields) int32 codes of the users' profile fields, 0 for unknown, or None.
+    profile: (users, fields) int32 codes of the users' profile fields, 0 for unknown, or None. A field of several values
+        (languages) is as many fields here: the first value, the second, ...
     profile_sizes: how many codes each profile field has, the unknown one included.
     features: (num_items + 1, sum of feature_widths) int32 codes of the items' features, field by field, 0 for none and
         for padding, or None.

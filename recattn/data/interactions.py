@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pooch
 
+from recattn.data import columns as check
+from recattn.data.attributes import read_attributes
 from recattn.data.columns import TimeUnit
 from recattn.data.movielens import read_movielens
 from recattn.data.repeats import count_repeats, seen_before
 from recattn.data.summary import Summary, content_hash
-from recattn.data.tables import Columns, from_pandas, read_table
+from recattn.data.tables import Columns, from_pandas, read_table, to_arrow
 from recattn.errors import ConfigError, DataError
 
 Duplicates = Literal["first", "keep"]
+MOST_ACTIONS = 20
+"""More than so many different ones are no kinds of action: the wrong column was named."""
 _SHORTEST = 3  # events that leave-one-out needs: one to train on, one to validate, one to test
 
 
@@ -25,16 +29,18 @@ class Interactions:
     """A table of events with what is known about its items and users.
 
     frame: user, item (int32, int64 or str), where known rating (float32) and time (int64 seconds); in the order of the
-        file, rows numbered from 0.
+        file, rows numbered from 0. Where events have an action (view, cart, purchase) in place of a rating, its number.
     items: item, title and what else is known (genres "Action|Drama", year): one row for each item of the frame, sorted
         by item.
     users: user and profile columns, one row for each user of the frame, sorted by user; None where nothing is known.
     name: of the data set, or the file's name.
     summary: what was read, kept and left out.
+    actions: the names of actions 1, 2, ..., sorted; empty where the events have none.
 
-    Duplicates are rows of the same (user, item, time). ``duplicates="first"`` keeps the first and counts the others as
-    left out, ``"keep"`` keeps all. The same (user, item) at another time is a repeat, kept and counted; so is every
-    such row of a table without times, where nothing tells a repeat from a duplicate and the row order is the order.
+    Duplicates are rows of the same (user, item, time) and, where there are actions, the same action.
+    ``duplicates="first"`` keeps the first and counts the others as left out, ``"keep"`` keeps all. The same
+    (user, item) at another time is a repeat, kept and counted; so is every such row of a table without times, where
+    nothing tells a repeat from a duplicate and the row order is the order.
 
     >>> import pandas as pd
     >>> events = pd.DataFrame({"user": ["a", "a", "b"], "item": [7, 5, 7]})
@@ -47,6 +53,7 @@ class Interactions:
     users: pd.DataFrame | None
     name: str
     summary: Summary
+    actions: tuple[str, ...] = ()
 
     @classmethod
     def from_table(
@@ -58,17 +65,34 @@ class Interactions:
         rating_column: str | None = None,
         time_column: str | None = None,
         title_column: str | None = None,
+        action_column: str | None = None,
+        item_table: str | Path | None = None,
+        user_table: str | Path | None = None,
         delimiter: str | None = None,
         encoding: str = "utf-8",
         time_unit: TimeUnit = "s",
         duplicates: Duplicates = "first",
     ) -> Self:
-        """Read a CSV, TSV, Parquet or JSON-lines file; see `tables.read_table` for what is read and refused."""
+        """Read a CSV, TSV, Parquet or JSON-lines file; see `tables.read_table` for what is read and refused.
+
+        item_table, user_table: files that describe items and users, one row each, see `read_attributes`; their id
+            columns are called as in the events.
+        title_column: of the item_table where there is one (by default its "title"), else of the events.
+        """
         _check_duplicates(duplicates)
         path = Path(path)
-        columns = Columns(user_column, item_column, rating_column, time_column, title_column)
+        event_title = title_column if item_table is None else None
+        columns = Columns(user_column, item_column, rating_column, time_column, event_title, action_column)
         frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit)
-        return cls._from_columns(frame, path.name, duplicates, (path,))
+        items = users = None
+        if item_table is not None:
+            items = read_attributes(
+                item_table, "item", item_column, title_column=title_column, delimiter=delimiter, encoding=encoding
+            )
+        if user_table is not None:
+            users = read_attributes(user_table, "user", user_column, delimiter=delimiter, encoding=encoding)
+        files = tuple(Path(file) for file in (path, item_table, user_table) if file is not None)
+        return cls._from_columns(frame, path.name, duplicates, files, items, users)
 
     @classmethod
     def from_frame(
@@ -80,6 +104,7 @@ class Interactions:
         rating_column: str | None = None,
         time_column: str | None = None,
         title_column: str | None = None,
+        action_column: str | None = None,
         time_unit: TimeUnit = "s",
         duplicates: Duplicates = "first",
         items: pd.DataFrame | None = None,
@@ -91,8 +116,9 @@ class Interactions:
         items, users: what is known about them, one row each, with a column called ``item`` or ``user``.
         """
         _check_duplicates(duplicates)
-        columns = Columns(user_column, item_column, rating_column, time_column, title_column)
-        return cls._from_columns(from_pandas(frame, columns, time_unit), name, duplicates, (), items, users)
+        columns = Columns(user_column, item_column, rating_column, time_column, title_column, action_column)
+        described = (_described(items, "item"), _described(users, "user"))
+        return cls._from_columns(from_pandas(frame, columns, time_unit), name, duplicates, (), *described)
 
     @classmethod
     def from_movielens(
@@ -148,15 +174,19 @@ class Interactions:
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
     ) -> Self:
-        for key, table in (("item", items), ("user", users)):
-            if table is not None and key not in table:
-                raise DataError(f"the table of {key}s has no column {key!r}; it has {list(table.columns)}")
+        titles = None
         if "title" in frame:
-            titled = frame.loc[frame["title"] != "", ["item", "title"]].drop_duplicates("item")
+            titles = frame.loc[frame["title"] != "", ["item", "title"]].drop_duplicates("item")
             frame = frame.drop(columns="title")
-            known = pd.DataFrame({"item": []}) if items is None else items.drop(columns="title", errors="ignore")
-            items = titled.merge(known.astype({"item": titled["item"].dtype}), "outer", "item")
-        return cls._build(frame, items, users, name, duplicates, files, ())
+        actions: tuple[str, ...] = ()
+        if "action" in frame:
+            kinds = frame["action"].astype("category")
+            actions = tuple(map(str, kinds.cat.categories))
+            if len(actions) > MOST_ACTIONS:
+                some = ", ".join(map(repr, actions[:3]))
+                raise DataError(f"{name}: {len(actions)} different actions ({some}, ...); {MOST_ACTIONS} at most")
+            frame = frame.drop(columns="action").assign(rating=(kinds.cat.codes + 1).astype("float32"))
+        return cls._build(frame, items, users, name, duplicates, files, (), titles, actions)
 
     @classmethod
     def _build(
@@ -168,25 +198,43 @@ class Interactions:
         duplicates: Duplicates,
         files: tuple[Path, ...],
         notes: tuple[str, ...],
+        titles: pd.DataFrame | None = None,
+        actions: tuple[str, ...] = (),
     ) -> Self:
         read = len(frame)
         left_out = {}
         if "time" in frame and duplicates == "first":
-            again = seen_before(frame, ["user", "time", "item"])
-            left_out["duplicates of an earlier (user, item, time)"] = int(again.sum())
+            same = ["user", "time", "item", *["rating"] * bool(actions)]  # a view and a purchase are two events
+            again = seen_before(frame, same)
+            named = "(user, item, time, action)" if actions else "(user, item, time)"
+            left_out[f"duplicates of an earlier {named}"] = int(again.sum())
             if again.any():
                 frame = frame[~again].reset_index(drop=True)
         catalogue, item_notes = _attributes(frame["item"], items, "item")
+        if titles is not None:
+            catalogue["title"] = catalogue["item"].map(titles.set_index("item")["title"])
         catalogue["title"] = _titles(catalogue)
         profiles, user_notes = (None, ()) if users is None else _attributes(frame["user"], users, "user")
         hashes = {path.name: str(pooch.file_hash(str(path), alg="sha256")) for path in files}
-        summary = _summarise(frame, name, read, left_out, hashes, (*notes, *item_notes, *user_notes))
-        return cls(frame, catalogue, profiles, name, summary)
+        numbered = ", ".join(f"{action} {number}" for number, action in enumerate(actions, 1))
+        action_notes = (f"actions are told apart as {numbered}",) if actions else ()
+        summary = _summarise(frame, name, read, left_out, hashes, (*notes, *item_notes, *user_notes, *action_notes))
+        return cls(frame, catalogue, profiles, name, summary, actions)
 
 
 def _check_duplicates(duplicates: str) -> None:
     if duplicates not in {"first", "keep"}:
         raise ConfigError(f"duplicates={duplicates!r} is not allowed; choose 'first' or 'keep'")
+
+
+def _described(table: pd.DataFrame | None, key: str) -> pd.DataFrame | None:
+    """A table of attributes in memory, its ids checked like a file's."""
+    if table is None:
+        return None
+    if key not in table:
+        raise DataError(f"the table of {key}s has no column {key!r}; it has {list(table.columns)}")
+    ids = check.ids(to_arrow(table, key), key, lambda row: f"row {row + 1} of the table of {key}s")
+    return table.reset_index(drop=True).assign(**{key: ids})
 
 
 def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -195,10 +243,15 @@ def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> 
     if known is None:
         return rows, ()
     unique = known.drop_duplicates(key)
-    joined = rows.merge(unique.astype({key: ids.dtype}), on=key, how="left")
+    events, described = pd.Index(rows[key]), pd.Index(unique[key])
+    if (events.dtype.kind == "i") != (described.dtype.kind == "i"):  # one has an id among its numbers that is none
+        events, described = events.astype("str"), described.astype("str")
+    place = described.get_indexer(events)
+    told = unique.drop(columns=key).reset_index(drop=True).reindex(place).reset_index(drop=True)  # -1 is no row
+    joined = pd.concat([rows, told], axis=1)
     counts = {
-        f"{key}s have no event and are left out of the catalogue": int((~unique[key].isin(rows[key])).sum()),
-        f"{key}s have events, but no row that describes them": int((~rows[key].isin(unique[key])).sum()),
+        f"{key}s have no event and are left out of the catalogue": len(described) - int((place >= 0).sum()),
+        f"{key}s have events, but no row that describes them": int((place < 0).sum()),
         f"rows describe an {key} again and are left out": len(known) - len(unique),
     }
     return joined, tuple(f"{count} {what}" for what, count in counts.items() if count)

@@ -5,6 +5,8 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,104 +17,128 @@ from recattn.data.delimited import DAMAGED
 from recattn.errors import DataError
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.large_string()}
+_NUMBERS = {pa.int64(), pa.float64()}
 
 
-def read_json_lines(path: Path, wanted: Sequence[str], encoding: str = "utf-8") -> pa.Table:
-    r"""Read the wanted fields of every object; a field that an object lacks is null.
-
-    A field has one type in the whole file, that of its first value; whole numbers may be followed by fractions.
-
-    Raises DataError naming the line that is no JSON object, has a field of another type, or is not in ``encoding``.
+@dataclass(frozen=True)
+class JsonLines:
+    r"""A file of JSON lines.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "events.jsonl")
-    ...     _ = path.write_text('{"user": "a", "item": 5}\n')
-    ...     read_json_lines(path, ["user", "item"]).to_pydict()
-    {'user': ['a'], 'item': [5]}
+    ...     _ = path.write_text('{"user": "a", "item": 5, "tags": ["x", "y"]}\n')
+    ...     JsonLines(path).read(["user", "tags"]).to_pydict()
+    {'user': ['a'], 'tags': [['x', 'y']]}
     """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except DAMAGED as error:
-        raise DataError(f"{path} is damaged or was cut off: {error}") from error
-    try:
-        # checked here because arrow would take wrong bytes inside of a string
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f'{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}; pass encoding="latin-1"'
-        ) from error
-    if encoding.lower() not in {"utf-8", "utf8"}:
-        data = text.encode()
-    if not text.strip():
-        raise DataError(f"{path} is empty")
-    schema = _schema(path, text, wanted)
-    try:
-        options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        return pj.read_json(pa.BufferReader(data), parse_options=options).select(list(wanted))
-    except pa.ArrowInvalid as error:
-        return _line_by_line(path, text, schema, error)
 
+    path: Path
+    encoding: str = "utf-8"
 
-def line_of(path: Path, row: int, encoding: str = "utf-8") -> int:
-    """The line, counted from 1, of a row counted from 0; blank lines are not rows."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return next(itertools.islice(_filled(data.decode(encoding)), row, None))[0]
+    def header(self) -> list[str]:
+        """The fields of the first object. Raises DataError for an empty file and a first line that is no object."""
+        return list(next(self._records())[1])
 
+    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
+        """The wanted fields of every object, by default all that any object has; a field that one lacks is null.
 
-def _schema(path: Path, text: str, wanted: Sequence[str]) -> pa.Schema:
-    """The type of each field's first value. The first object names the fields, even those that are null there."""
-    types: dict[str, pa.DataType] = {}
-    for number, line in _filled(text):
-        record = _object(path, number, line)
-        missing = [name for name in wanted if name not in record]
-        if not types and missing:
+        A field has one type in the whole file, that of its first value; whole numbers may be followed by fractions.
+        A list has the type of its first member.
+
+        Raises DataError naming the line that is no JSON object, has a field of another type, or is not in ``encoding``.
+        """
+        schema = self._schema(wanted)
+        text = self._text
+        try:
+            options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+            source = pa.BufferReader(text.encode())
+            return pj.read_json(source, parse_options=options).select(schema.names)
+        except pa.ArrowInvalid as error:
+            return self._line_by_line(schema, error)
+
+    def line(self, row: int) -> int:
+        """The line, counted from 1, of a row counted from 0; blank lines are not rows."""
+        return next(itertools.islice(self._filled(), row, None))[0]
+
+    @cached_property
+    def _text(self) -> str:
+        try:
+            data = gzip.decompress(self.path.read_bytes()) if self.path.suffix == ".gz" else self.path.read_bytes()
+        except DAMAGED as error:
+            raise DataError(f"{self.path} is damaged or was cut off: {error}") from error
+        try:
+            # checked here because arrow would take wrong bytes inside of a string
+            text = data.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
-                f"{path}, line {number}: there is no field {missing[0]!r}; the fields are "
-                f"{', '.join(map(repr, record))}. Say which one it is, as with user_column= (--user-column)"
-            )
-        for name in wanted:
-            if types.get(name, pa.null()) == pa.null():
-                types[name] = _TYPES.get(type(record.get(name)), pa.null())
-        if pa.null() not in types.values():
-            break
-    return pa.schema([(name, types[name]) for name in wanted])
+                f"{self.path}, line {line}: byte 0x{data[error.start]:02x} is not {self.encoding}; pass "
+                'encoding="latin-1"'
+            ) from error
+        if not text.strip():
+            raise DataError(f"{self.path} is empty")
+        return text
+
+    def _filled(self) -> Iterator[tuple[int, str]]:
+        """Lines that are not blank, with their numbers."""
+        for number, line in enumerate(io.StringIO(self._text), 1):
+            if line.strip():
+                yield number, line
+
+    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in self._filled():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{self.path}, line {number}: not JSON ({error})") from error
+            if not isinstance(record, dict):
+                kind = type(record).__name__
+                raise DataError(f"{self.path}, line {number}: each line is an object like {{...}}, not {kind}")
+            yield number, record
+
+    def _schema(self, wanted: Sequence[str] | None) -> pa.Schema:
+        """The type of each field's first value."""
+        types: dict[str, pa.DataType] = dict.fromkeys(wanted or (), pa.null())
+        for _, record in self._records():
+            for name in record if wanted is None else wanted:
+                if not _is_settled(types.get(name, pa.null())):
+                    types[name] = _kind(record.get(name))
+            if wanted is not None and all(map(_is_settled, types.values())):
+                break
+        return pa.schema(list(types.items()))
+
+    def _line_by_line(self, schema: pa.Schema, error: Exception) -> pa.Table:
+        """Name the line that arrow could not read; when it is only a fraction among whole numbers, read it here."""
+        values: dict[str, list[Any]] = {name: [] for name in schema.names}
+        for number, record in self._records():
+            for name, column in values.items():
+                value, kind = record.get(name), schema.field(name).type
+                if not _fits(value, kind):
+                    raise DataError(
+                        f"{self.path}, line {number}, field {name!r}: {value!r} is not {kind} like the first value"
+                    )
+                column.append(value)
+        try:
+            return pa.table({name: pa.array(_as_floats(column), from_pandas=False) for name, column in values.items()})
+        except pa.ArrowInvalid:
+            raise DataError(f"{self.path} cannot be read: {error}") from error
 
 
-def _filled(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers."""
-    for number, line in enumerate(io.StringIO(text), 1):
-        if line.strip():
-            yield number, line
+def _kind(value: object) -> pa.DataType:
+    if isinstance(value, list):
+        return pa.list_(next((kind for kind in map(_kind, value) if kind != pa.null()), pa.null()))
+    return _TYPES.get(type(value), pa.null())
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}: each line is an object like {{...}}, not {type(record).__name__}")
-    return record
+def _is_settled(kind: pa.DataType) -> bool:
+    return bool(kind != pa.null() and kind != pa.list_(pa.null()))
 
 
-def _line_by_line(path: Path, text: str, schema: pa.Schema, error: Exception) -> pa.Table:
-    """Name the line that arrow could not read; when it is only a fraction among whole numbers, read it here."""
-    values: dict[str, list[Any]] = {name: [] for name in schema.names}
-    for number, line in _filled(text):
-        record = _object(path, number, line)
-        for name, column in values.items():
-            value, kind = record.get(name), schema.field(name).type
-            found = _TYPES.get(type(value), pa.null())
-            numeric = {pa.int64(), pa.float64()}
-            if value is not None and found != kind and not {found, kind} <= numeric:
-                raise DataError(f"{path}, line {number}, field {name!r}: {value!r} is not {kind} like the first value")
-            column.append(float(value) if kind == pa.int64() and isinstance(value, float) else value)
-    try:
-        return pa.table({name: pa.array(_as_floats(column), from_pandas=False) for name, column in values.items()})
-    except pa.ArrowInvalid:
-        raise DataError(f"{path} cannot be read: {error}") from error
+def _fits(value: object, kind: pa.DataType) -> bool:
+    if isinstance(value, list):
+        return pa.types.is_list(kind) and all(_fits(member, kind.value_type) for member in value)
+    found = _TYPES.get(type(value))
+    return value is None or found == kind or (found is not None and {found, kind} <= _NUMBERS)
 
 
 def _as_floats(column: list[Any]) -> list[Any]:

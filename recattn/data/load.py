@@ -21,6 +21,9 @@ def load_interactions(
     rating_column: str | None = None,
     time_column: str | None = None,
     title_column: str | None = None,
+    action_column: str | None = None,
+    item_table: str | Path | None = None,
+    user_table: str | Path | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: TimeUnit | None = None,
@@ -34,7 +37,7 @@ def load_interactions(
         ``./ml-100k`` for a file that is called so.
     data_dir, source, verify, say, progress: where to look for a named data set, see `fetch`. What ``say`` is told about
         files that are not the published ones is also in the summary.
-    user_column and the other columns, delimiter, encoding, time_unit: how to read a table, see
+    user_column and the other columns, item_table, user_table, delimiter, encoding, time_unit: how to read a table, see
         `Interactions.from_table`; None is its default. Not allowed with a name.
 
     Raises DataError when ``data`` is neither a name nor a file, and as `fetch` and `Interactions.from_table` do;
@@ -50,6 +53,9 @@ def load_interactions(
         "rating_column": rating_column,
         "time_column": time_column,
         "title_column": title_column,
+        "action_column": action_column,
+        "item_table": item_table,
+        "user_table": user_table,
         "delimiter": delimiter,
         "encoding": encoding,
         "time_unit": time_unit,
@@ -58,7 +64,7 @@ def load_interactions(
     if str(data) in SOURCES:
         if table:
             names = ", ".join(f"{name}={value!r}" for name, value in table.items())
-            raise ConfigError(f"{names}: a named data set ({data}) has its own columns; leave this out")
+            raise ConfigError(f"{names}: a named data set ({data}) has its own columns and tables; leave this out")
         return _load_named(str(data), data_dir, source, duplicates, say, progress, verify=verify)
     if source is not None:
         raise ConfigError(f"source={str(source)!r} is for named data sets ({', '.join(SOURCES)}); {data} is a path")

@@ -1,27 +1,23 @@
 """Read a table of events from CSV, TSV, Parquet or JSON lines: named columns in, checked columns out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recattn.data import columns as check
 from recattn.data.columns import Locate, TimeUnit
-from recattn.data.delimited import Delimited
-from recattn.data.jsonlines import line_of, read_json_lines
-from recattn.errors import DataError
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_JSON = {".jsonl", ".ndjson", ".json"}
-_PARQUET = {".parquet", ".pq"}
+from recattn.data.table_files import open_table
+from recattn.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class Columns:
     """What the columns of a table are called; None where there is none.
+
+    Raises ConfigError for a rating and an action.
 
     >>> Columns(time="timestamp").named()
     {'user': 'user', 'item': 'item', 'time': 'timestamp'}
@@ -32,11 +28,18 @@ class Columns:
     rating: str | None = None
     time: str | None = None
     title: str | None = None
+    action: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rating is not None and self.action is not None:
+            raise ConfigError(
+                f"rating_column={self.rating!r} and action_column={self.action!r}: a model reads one number an event, "
+                "its rating or its action; name one of them"
+            )
 
     def named(self) -> dict[str, str]:
         """Our name of each column that there is -> its name in the table."""
-        named = {"user": self.user, "item": self.item, "rating": self.rating, "time": self.time, "title": self.title}
-        return {ours: theirs for ours, theirs in named.items() if theirs is not None}
+        return {ours: theirs for ours, theirs in asdict(self).items() if theirs is not None}
 
 
 def read_table(
@@ -50,10 +53,9 @@ def read_table(
     r"""Read events, one a row, in the order of the file.
 
     Returns a frame with user and item (int32, int64 or str), and where named: rating (float32), time (int64 seconds),
-    title (str). See ``columns.ids`` and ``columns.times`` for how values are understood.
+    title (str), action (str). See ``columns.ids`` and ``columns.times`` for how values are understood.
 
-    path: .csv, .tsv, .jsonl or .ndjson, each also with .gz, or .parquet.
-    delimiter: one character; by default a comma, in .tsv a tab. With it, any suffix is read as delimited text.
+    path, delimiter, encoding: see `open_table`.
     time_unit: what numeric times count: "s", "ms", "us" or "ns".
 
     Raises DataError naming file, line and column for whatever cannot be read as such a table; ConfigError for a
@@ -66,41 +68,13 @@ def read_table(
     ...     read_table(path, Columns(time="when")).to_dict("records")
     [{'user': 'a', 'item': 5, 'time': 978307200}]
     """
-    path, columns = Path(path), columns or Columns()
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name the file inside of it")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
-    wanted = list(dict.fromkeys(columns.named().values()))
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    suffix = suffix.lower()
-    locate: Locate
-    if delimiter is not None or suffix in _DELIMITERS:
-        file = Delimited(path, _DELIMITERS[suffix] if delimiter is None else delimiter, encoding)
-        names = file.header()
-        _require(columns, names, f"{path}, line 1")
-        table = file.read(wanted)
-
-        def locate(row: int) -> str:
-            return f"{path}, line {file.line(row)}"
-    elif suffix in _JSON:
-        table = read_json_lines(path, wanted, encoding)
-
-        def locate(row: int) -> str:
-            return f"{path}, line {line_of(path, row, encoding)}"
-    elif suffix in _PARQUET:
-        table = _read_parquet(path, columns, wanted)
-
-        def locate(row: int) -> str:
-            return f"{path}, row {row + 1}"
-    else:
-        known = ", ".join(sorted({*_DELIMITERS, *_JSON, *_PARQUET}))
-        raise DataError(f"{path}: the suffix {suffix!r} is not one of {known} (or pass delimiter= for delimited text)")
+    columns = columns or Columns()
+    file = open_table(path, delimiter=delimiter, encoding=encoding)
+    _require(columns, file.names(), file.top)
+    table = file.read(list(dict.fromkeys(columns.named().values())))
     if table.num_rows == 0:
-        raise DataError(f"{path} is empty: it names columns, but has no rows")
-    return checked(table, columns, locate, time_unit)
+        raise DataError(f"{file.path} is empty: it names columns, but has no rows")
+    return checked(table, columns, file.where, time_unit)
 
 
 def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUnit = "s") -> pd.DataFrame:
@@ -118,6 +92,8 @@ def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUn
         result["time"] = check.times(table[columns.time], columns.time, locate, time_unit)
     if columns.title is not None:
         result["title"] = table[columns.title].cast(pa.large_string()).to_pandas().fillna("").astype("str")
+    if columns.action is not None:
+        result["action"] = check.names(table[columns.action], columns.action, locate)
     return result
 
 
@@ -132,24 +108,20 @@ def from_pandas(frame: pd.DataFrame, columns: Columns, time_unit: TimeUnit = "s"
     _require(columns, [str(name) for name in frame.columns], "the frame")
     if len(frame) == 0:
         raise DataError("the frame is empty: it names columns, but has no rows")
-    arrays: Mapping[str, pa.ChunkedArray] = {name: _to_arrow(frame, name) for name in columns.named().values()}
+    arrays: Mapping[str, pa.ChunkedArray] = {name: to_arrow(frame, name) for name in columns.named().values()}
     return checked(pa.table(arrays), columns, lambda row: f"row {row + 1} of the frame", time_unit)
 
 
-def _to_arrow(frame: pd.DataFrame, name: str) -> pa.ChunkedArray:
+def to_arrow(frame: pd.DataFrame, name: str) -> pa.ChunkedArray:
+    """One column. Raises DataError where it mixes kinds of values.
+
+    >>> to_arrow(pd.DataFrame({"user": [3]}), "user").to_pylist()
+    [3]
+    """
     try:
         return pa.chunked_array([pa.Array.from_pandas(frame[name])])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"the frame's column {name!r} mixes kinds of values: {error}") from error
-
-
-def _read_parquet(path: Path, columns: Columns, wanted: list[str]) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            _require(columns, file.schema_arrow.names, str(path))
-            return file.read(columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file, is damaged or was cut off: {error}") from error
 
 
 def _require(columns: Columns, names: list[str], place: str) -> None:

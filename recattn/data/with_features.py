@@ -12,10 +12,15 @@ from recattn.data.split import Split
 
 
 class Encoders(NamedTuple):
-    """How raw features were coded. users, items: None where nothing is known about them."""
+    """How raw features were coded.
+
+    users, items: None where nothing is known about them. actions: the names of the actions 1, 2, ... that stand in
+    place of ratings; empty where the events have none.
+    """
 
     users: FeatureEncoder | None = None
     items: FeatureEncoder | None = None
+    actions: tuple[str, ...] = ()
 
 
 def with_features(split: Split, interactions: Interactions) -> tuple[Split, Encoders]:
@@ -25,6 +30,7 @@ def with_features(split: Split, interactions: Interactions) -> tuple[Split, Enco
 
     split: of the histories that `encode` made of the interactions.
 
+    >>> import pandas as pd
     >>> from recattn.data import encode, leave_one_out
     >>> events = pd.DataFrame({"user": ["a"] * 4, "item": [7, 5, 9, 8]})
     >>> genres = pd.DataFrame({"item": [5, 7, 8], "genres": ["War|Drama", "Drama", "Comedy"]})
@@ -37,12 +43,12 @@ def with_features(split: Split, interactions: Interactions) -> tuple[Split, Enco
     users = items = None
     if interactions.users is not None:
         users = FeatureEncoder.fit(interactions.users[split.train_lengths > 0], without=["user"])
-        histories = replace(histories, profile=users.transform(interactions.users), profile_sizes=users.sizes)
+        histories = replace(histories, profile=users.transform(interactions.users), profile_sizes=users.column_sizes)
     met = np.unique(split.train.items) - 1
     items = FeatureEncoder.fit(interactions.items.iloc[met], without=["item", "title"])
     if not items.fields:
-        return replace(split, histories=histories), Encoders(users)
+        return replace(split, histories=histories), Encoders(users, actions=interactions.actions)
     codes = items.transform(interactions.items)
     padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
     histories = replace(histories, features=padded, feature_sizes=items.sizes, feature_widths=items.widths)
-    return replace(split, histories=histories), Encoders(users, items)
+    return replace(split, histories=histories), Encoders(users, items, interactions.actions)

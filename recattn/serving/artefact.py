@@ -131,7 +131,9 @@ def load_artefact(folder: str | Path) -> Artefact:
         model = _build_ranker(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
         items = Vocabulary.from_frame(pd.read_parquet(folder / "vocabulary.parquet"))
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        encoders = Encoders(_encoder(features["profile"]), _encoder(features.get("items")))
+        encoders = Encoders(
+            _encoder(features["profile"]), _encoder(features.get("items")), tuple(features.get("actions", ()))
+        )
         users, histories = _read_histories(folder / "histories.parquet", len(items), encoders.users)
         histories = _with_features(histories, folder / "vocabulary.parquet", encoders.items)
         load_model(model, folder / "model.safetensors")
@@ -171,8 +173,9 @@ def _write(folder: Path, artefact: Artefact) -> None:
         catalogue["features"] = list(artefact.histories.features[1:])
     catalogue.to_parquet(folder / "vocabulary.parquet")
     _write_histories(folder / "histories.parquet", artefact.users, artefact.histories)
-    profile, items = (None if encoder is None else encoder.to_dict() for encoder in artefact.encoders)
-    features = json.dumps({"profile": profile, "items": items}, indent=1)
+    encoders = artefact.encoders
+    profile, items = (None if encoder is None else encoder.to_dict() for encoder in (encoders.users, encoders.items))
+    features = json.dumps({"profile": profile, "items": items, "actions": encoders.actions}, indent=1)
     (folder / "features.json").write_text(features, encoding="utf-8")
     names = list(FILES)
     if artefact.clicks is not None:
@@ -228,7 +231,7 @@ def _read_histories(path: Path, num_items: int, encoder: FeatureEncoder | None) 
         times=flat.get("times"),
         ratings=flat.get("ratings"),
         profile=profile,
-        profile_sizes=() if encoder is None else encoder.sizes,
+        profile_sizes=() if encoder is None else encoder.column_sizes,
     )
 
 

@@ -35,13 +35,19 @@ def samples_of(
     negatives: int | None = None,
     negatives_seed: int | None = None,
     samples: str | None = None,
+    acted: bool = False,
 ) -> Clicks:
     """The split's samples: read from ``samples``, a file or a saved model's folder, or made (see `make_clicks`).
 
-    Raises ConfigError where samples are to be read and made at once, or seeded and not drawn, DataError where they
-    belong to another split.
+    acted: the histories' ratings stand for actions: every event is a positive then, and no threshold divides them.
+    Raises ConfigError for a threshold of actions, where samples are to be read and made at once, or seeded and not
+    drawn, DataError where they belong to another split.
     """
+    if acted and threshold is not None:
+        raise ConfigError(f"threshold is {threshold}, but events have actions, not ratings: leave it out")
     if samples is None:
+        if acted and negatives is None:
+            negatives = 1
         rated = negatives is None and (threshold is not None or split.histories.ratings is not None)
         if rated and negatives_seed is not None:
             raise ConfigError(f"negatives_seed is {negatives_seed}, but labels come from ratings: give negatives too")

@@ -196,7 +196,7 @@ def test_lines_are_those_of_the_file(tmp_path):
         ("x.csv", "user,item\n1,2\n\n3,4,5\n", "x.csv, line 4: 3 fields split at ',', not 2"),
         ("x.jsonl", "", "x.jsonl is empty"),
         ("x.jsonl", " \n", "x.jsonl is empty"),
-        ("x.jsonl", '{"user": 1}\n', "x.jsonl, line 1: there is no field 'item'; the fields are 'user'"),
+        ("x.jsonl", '{"user": 1}\n', "x.jsonl, line 1: there is no column 'item'; the columns are 'user'"),
         ("x.jsonl", '{"user": 1, "item": 2}\n\n{"user": \n', "x.jsonl, line 3: not JSON"),
         ("x.jsonl", '[{"user": 1, "item": 2}]\n', "x.jsonl, line 1: each line is an object"),
         ("x.jsonl", '{"user": 1, "item": 2}\n{"user": "b", "item": 2}\n', "line 2, field 'user': 'b' is not int64"),

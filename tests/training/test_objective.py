@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +55,12 @@ def test_validation_is_that_of_the_objective(cycle):
     ranked = validate(model, cycle, None)
     assert ranked == evaluate(model.score_all, cycle, "validation").metrics
     assert validate(model, cycle, make_clicks(cycle)).keys() >= {"auc", "gauc", "log_loss", "calibration"}
+
+
+def test_actions_are_positives_whatever_their_level(needle):
+    rated = replace(
+        needle, histories=replace(needle.histories, ratings=np.ones(len(needle.histories.items), np.float32))
+    )
+    assert "sampled" in samples_of(rated, acted=True).labels
+    with pytest.raises(ConfigError, match=r"threshold is 3\.0, but events have actions"):
+        samples_of(rated, acted=True, threshold=3.0)

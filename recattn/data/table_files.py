@@ -1,0 +1,155 @@
+"""Files that hold a table, each by its suffix: CSV, TSV, Parquet, JSON lines."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recattn.data.delimited import Delimited
+from recattn.data.jsonlines import JsonLines
+from recattn.errors import DataError
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_JSON = {".jsonl", ".ndjson", ".json"}
+_PARQUET = {".parquet", ".pq"}
+
+
+class TableFile(Protocol):
+    """A table as a file."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def top(self) -> str:
+        """Where the columns are named, for a message: "x.csv, line 1"."""
+        ...
+
+    def names(self) -> list[str]:
+        """The columns' names."""
+        ...
+
+    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
+        """The wanted columns, by default all, in the order of the file; those of delimited text are text."""
+        ...
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        """What `read` gives, in pieces of some megabytes; a column has the same type in all."""
+        ...
+
+    def where(self, row: int) -> str:
+        """The place of a row, counted from 0, for a message: "x.csv, line 17"."""
+        ...
+
+
+def open_table(path: str | Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> TableFile:
+    r"""The file, by its suffix: .csv, .tsv, .jsonl or .ndjson, each also with .gz, or .parquet.
+
+    delimiter: of text, one character; by default a comma, in .tsv a tab. With it, unknown suffixes are text as well.
+
+    Raises DataError where there is no such file, it is empty or its suffix is unknown, and whatever method is called
+    where the file is not what its suffix says; ConfigError for a ``delimiter`` or ``encoding`` that does not exist.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "items.tsv")
+    ...     _ = path.write_text("item\tmaker\n5\tx\n")
+    ...     open_table(path).names()
+    ['item', 'maker']
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name the file inside of it")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+    suffix = (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+    if suffix in _JSON:
+        return _JsonFile(path, JsonLines(path, encoding))
+    if suffix in _PARQUET:
+        return _ParquetFile(path)
+    if delimiter is None and suffix not in _DELIMITERS:
+        known = ", ".join(sorted({*_DELIMITERS, *_JSON, *_PARQUET}))
+        raise DataError(f"{path}: the suffix {suffix!r} is not one of {known} (or pass delimiter= for delimited text)")
+    return _TextFile(path, Delimited(path, _DELIMITERS[suffix] if delimiter is None else delimiter, encoding))
+
+
+@dataclass(frozen=True)
+class _TextFile:
+    path: Path
+    file: Delimited
+
+    @property
+    def top(self) -> str:
+        return f"{self.path}, line 1"
+
+    def names(self) -> list[str]:
+        return self.file.header()
+
+    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
+        return self.file.read(self.names() if wanted is None else wanted)
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        return self.file.blocks(wanted)
+
+    def where(self, row: int) -> str:
+        return f"{self.path}, line {self.file.line(row)}"
+
+
+@dataclass(frozen=True)
+class _JsonFile:
+    path: Path
+    file: JsonLines
+
+    @property
+    def top(self) -> str:
+        return f"{self.path}, line 1"
+
+    def names(self) -> list[str]:
+        return self.file.header()
+
+    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
+        return self.file.read(wanted)
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        yield self.read(wanted)
+
+    def where(self, row: int) -> str:
+        return f"{self.path}, line {self.file.line(row)}"
+
+
+@dataclass(frozen=True)
+class _ParquetFile:
+    path: Path
+
+    @property
+    def top(self) -> str:
+        return str(self.path)
+
+    def names(self) -> list[str]:
+        try:
+            return list(pq.read_schema(self.path).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._damaged(error) from error
+
+    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
+        return pa.concat_tables(self.blocks(self.names() if wanted is None else wanted))
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield file.schema_arrow.empty_table().select(list(wanted))
+                for batch in file.iter_batches(columns=list(wanted)):
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._damaged(error) from error
+
+    def where(self, row: int) -> str:
+        return f"{self.path}, row {row + 1}"
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(f"{self.path} is not a Parquet file, is damaged or was cut off: {error}")
