@@ -10,7 +10,7 @@ import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pytest
@@ -21,9 +21,12 @@ from torch import Tensor, nn
 import recattn.models as rmodels
 from recattn.batch import History, RankingBatch
 from recattn.models import Ranker, build, describe, ranker
+from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
 from recattn.nn import (
+    ActivationUnitScorer,
     AdditiveScorer,
+    AttentionPooling,
     BilinearScorer,
     HardRetrieval,
     Identity,
@@ -61,7 +64,81 @@ def slate_decoder(**more: object) -> Callable[[], Ranker]:
     return lambda: rmodels.SlateDecoder(NUM_ITEMS, dim=12, hidden_dim=13, **more)
 
 
+def searching(**more: object) -> Ranker:
+    """SIM by categories, with the items' categories."""
+    model = rmodels.SIM(NUM_ITEMS, dim=DIM, form="hard", feature_sizes=(3,), **more)
+    for table in {model.content, model.matching}:
+        codes = torch.arange(NUM_ITEMS + 1)[:, None] % 3
+        codes[0] = 0
+        table.items.set_features(codes, torch.ones(NUM_ITEMS + 1, dtype=torch.bool))
+    return model
+
+
+def ranker_cases(preset: Callable[..., Ranker], *, separate: bool = True, **more: object) -> list[Case]:
+    """A preset of TargetRanker as it comes, and with all that it may read."""
+    everything = {"rating_levels": (1, 2, 3.5, 5), "profile_sizes": (5, 3), "use_times": True, "time_aware": True}
+    small = {"readout_dims": (13,)}
+    return [
+        Case("defaults", lambda: preset(NUM_ITEMS, dim=DIM, **small | more), exact_train="dice" not in more.values()),
+        Case(
+            "everything",
+            lambda: preset(
+                NUM_ITEMS,
+                dim=DIM,
+                **small | everything | {"max_length": 5, "short_length": 2, "separate_tables": separate} | more,
+            ),
+            exact_train="dice" not in more.values(),
+        ),
+    ]
+
+
 MODELS: dict[str, list[Case]] = {
+    "BST": ranker_cases(rmodels.BST, separate=False, num_layers=2),
+    "DIEN": ranker_cases(rmodels.DIEN, readout_activation="dice"),
+    "ETA": [
+        *ranker_cases(rmodels.ETA, k=3, num_bits=8),
+        *(
+            replace(case, name=f"tokens-{case.name}")
+            for case in ranker_cases(rmodels.ETA, k=3, profile_in_readout=False)
+        ),
+    ],
+    "MeanPooling": [
+        Case("defaults", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,)), exact_train=False),
+        Case("relu", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,), readout_activation="relu")),
+    ],
+    "SDIM": ranker_cases(rmodels.SDIM, num_groups=4, num_bits=2),
+    "SIM": [
+        *ranker_cases(rmodels.SIM, k=3),
+        Case("hard", lambda: searching(k=2, readout_dims=(13,))),
+        Case(
+            "hard-everything",
+            lambda: searching(
+                k=2,
+                readout_dims=(13,),
+                profile_in_readout=False,
+                profile_sizes=(5, 3),
+                separate_tables=True,
+                use_times=True,
+                short_length=2,
+            ),
+        ),
+    ],
+    "STCA": ranker_cases(rmodels.STCA),
+    "TWIN": ranker_cases(rmodels.TWIN, k=3, num_heads=2),
+    "TargetRanker": [
+        *ranker_cases(rmodels.TargetRanker, profile_in_readout=False),
+        Case(
+            "din-unit",
+            lambda: rmodels.TargetRanker(
+                NUM_ITEMS,
+                dim=DIM,
+                attention_layer=AttentionPooling(ActivationUnitScorer(DIM, DIM, hidden_dims=(5,)), Identity()),
+                readout_dims=(13, 5),
+                readout_activation="dice",
+            ),
+            exact_train=False,
+        ),
+    ],
     "BERT4Rec": [
         Case("defaults", lambda: rmodels.BERT4Rec(NUM_ITEMS, dim=DIM)),
         Case(
@@ -173,11 +250,13 @@ def make(case: Case, dtype: torch.dtype = torch.float64, *, train: bool = False)
     for part in model.modules():
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             nn.init.zeros_(part.weight[part.padding_idx])
+        if isinstance(part, ItemEmbedding):
+            nn.init.zeros_(part.weight[0])
         if isinstance(part, TransitionHead):
             pairs = torch.randint(1, NUM_ITEMS + 1, (97, 2)) @ torch.tensor([NUM_ITEMS + 1, 1])
             pairs = pairs.unique()
             part.set_counts(pairs, torch.rand(len(pairs), dtype=torch.float64) + 1.5)
-        for name in ("dropout", "state_dropout"):
+        for name in ("dropout", "state_dropout", "id_dropout"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
     return model
@@ -437,6 +516,7 @@ def test_the_padding_row_stays_zero_and_gets_no_gradient(case):
     model, batch = make(case, torch.float32, train=True), batch_of(history_of())
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     tables = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.padding_idx is not None]
+    tables += [part for part in model.modules() if isinstance(part, ItemEmbedding)]
     assert tables
     for _ in range(2):
         optimiser.zero_grad()
@@ -444,10 +524,10 @@ def test_the_padding_row_stays_zero_and_gets_no_gradient(case):
         logits = model.at_positions(batch.history, positions, torch.arange(1, NUM_ITEMS + 1))
         (model(batch).square().sum() + logits.square().sum()).backward()
         for table in tables:
-            assert (table.weight.grad[table.padding_idx] == 0).all()
+            assert (table.weight.grad[0] == 0).all()
         optimiser.step()
     for table in tables:
-        assert (table.weight[table.padding_idx] == 0).all()
+        assert (table.weight[0] == 0).all()
         assert (table.weight[1:] != 0).all()
 
 

@@ -1,5 +1,7 @@
 """Reformer's attention: a sequence attends to itself where hashes say that it pays."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,6 +49,7 @@ class ReformerAttention(nn.Module):
     """
 
     weights_kind: WeightsKind = "probability"
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
     rotations: Tensor
 
     def __init__(
