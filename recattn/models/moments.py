@@ -88,6 +88,7 @@ def asked_at(history: History, visible: Tensor, now: Tensor | None) -> Tensor | 
     return history.times.gather(1, (visible - 1).clamp(min=0)) if now is None else now
 
 
+@torch.no_grad()
 def left_out(score: Score, history: History, asked: Moments, max_length: int) -> Tensor:
     """What each logit loses where an event is left out, (batch, candidates, length): logit - logit without it.
 

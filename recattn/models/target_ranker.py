@@ -43,7 +43,7 @@ class RankerOptions(TypedDict, total=False):
 class TargetRanker(Ranker):
     """Any attention layer retrieves from the history for the candidate, and an MLP makes the logit of it.
 
-        logit_c = MLP([layer(q_c, keys, values), x_c, short_layer(q_c, last keys, last values), profile]) + bias_c
+        logit_c = MLP([x_c, layer(q_c, keys, values), short_layer(q_c, last keys, last values), profile]) + bias_c
 
     q_c and keys: embeddings of the candidate and of the events, x_c and values: the same; with ``separate_tables`` from
     tables of their own, one pair for matching and one for content, as DARE (Feng et al., ICLR 2025) proposes to keep
@@ -188,7 +188,8 @@ class TargetRanker(Ranker):
         What they mean says the layer's ``weights_kind``.
         """
         asked = self._asked(batch)
-        found = self._retrieve(batch.history, asked.visible, asked.candidates, asked.now, need_weights=True)
+        content = self.content.items(asked.candidates)
+        found = self._retrieve(batch.history, asked.visible, asked.candidates, content, asked.now, need_weights=True)
         layers = [weights for _, weights in found if weights is not None]
         return [weights.movedim(1, -3).flatten(-3, -2)[..., asked.place, :] for weights in layers]
 
@@ -209,8 +210,8 @@ class TargetRanker(Ranker):
 
     def _score(self, history: History, visible: Tensor, candidates: Tensor, now: Tensor | None) -> Tensor:
         """Logits (batch, moments, slots)."""
-        parts = [found for found, _ in self._retrieve(history, visible, candidates, now)]
-        parts.insert(1, self.content.items(candidates))
+        content = self.content.items(candidates)
+        parts = [content, *(found for found, _ in self._retrieve(history, visible, candidates, content, now))]
         if self.profile is not None and self.profile_in_readout:
             tokens = self.profile(history)
             told = (tokens.values * tokens.known[..., None]).flatten(1)
@@ -224,12 +225,14 @@ class TargetRanker(Ranker):
         history: History,
         visible: Tensor,
         candidates: Tensor,
+        content: Tensor,
         now: Tensor | None,
         *,
         need_weights: bool = False,
     ) -> list[tuple[Tensor, Tensor | None]]:
         """What each layer retrieves, (batch, moments, slots, dim), and its weights, (batch, moments, [heads,] ...)."""
-        asking = Candidates(self.matching.items(candidates), candidates, self._categories(candidates))
+        query = content if self.matching is self.content else self.matching.items(candidates)
+        asking = Candidates(query, candidates, self._categories(candidates))
         readers = [(self.long, self._events, self.max_length)]
         if self.short is not None:
             readers.append((self.short, self._plain_events, min(self.short_length, self.max_length)))

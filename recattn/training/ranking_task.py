@@ -31,8 +31,8 @@ class RankingTask(pl.LightningModule):
         proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
     learning_rate: Adam's; it rises over the first ``warmup_steps`` and falls to 0 as a cosine over the whole training.
     weight_decay: AdamW's.
-    auxiliary_weight: of the loss that a model has of its own (`Ranker.auxiliary_loss`, DIEN's), at least 0; at 0 it is not
-        computed.
+    auxiliary_weight: of the loss that a model has of its own (`Ranker.auxiliary_loss`, DIEN's), at least 0; at 0 it is
+        not computed.
     Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out).
     Raises ConfigError for values outside of these (warmup_steps is at least 1).
     """

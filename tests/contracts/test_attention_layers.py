@@ -358,6 +358,13 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
     rnn.SearchedAttention: [
         searched("dot", lambda: rnn.DotSearch(3)),
         searched("hash", lambda: rnn.SimHashSearch(DIM, num_bits=512, k=3), leaves_out=True),
+        Case(
+            "SearchedAttention-projected",
+            lambda: rnn.SearchedAttention(rnn.DotSearch(3, rnn.DotScorer()), free_widths(), projected=True),
+            output_dim=17,
+            key_dim=29,
+            num_heads=2,
+        ),
         searched("everything", lambda: rnn.SimHashSearch(DIM, num_bits=8, k=7)),
         Case(
             "SearchedAttention-heads",

@@ -236,7 +236,7 @@ def by_hand(model, batch, retrieve):
             keys, values = (embed(table, items, ratings) for table in (model.matching, model.content))
             query, content = (table.items(candidate[None])[0] for table in (model.matching, model.content))
             bias = bias_of(model.long, len(items))
-            parts = [retrieve(model, query, keys, values, bias, items.tolist(), int(candidate)), content]
+            parts = [content, retrieve(model, query, keys, values, bias, items.tolist(), int(candidate))]
             if model.short is not None:
                 last, bias = slice(max(0, len(items) - SHORT), None), bias_of(model.short, min(SHORT, len(items)))
                 parts.append(multi_head(model.short_layer, query, keys[last], values[last], bias))
