@@ -14,9 +14,12 @@ from recattn.models.moments import asked_at
 from recattn.models.specification import build, describe, parameters_of
 from recattn.models.target_ranker import RankerOptions
 from recattn.nn import (
+    ActivationUnitScorer,
+    AttentionPooling,
     CategorySearch,
     Dice,
     Encoder,
+    Identity,
     InterestEvolution,
     InterestExtractor,
     LinearAttention,
@@ -407,17 +410,21 @@ def test_candidates_of_many_moments_share_the_history_where_the_layer_can(monkey
         assert seen == [rows]
 
 
-def test_dice_does_not_learn_from_padding_candidates():
-    """In the readout and inside of the attention: the contracts compare the statistics, here is what they are of."""
+@pytest.mark.parametrize("unit", [False, True], ids=["readout", "attention"])
+def test_dice_does_not_learn_from_padding_candidates(unit):
+    """The running means are those of the real candidates, and of their pairs with what they see."""
     torch.manual_seed(0)
-    model = TargetRanker(NUM_ITEMS, **SMALL, readout_activation="dice").train()
+    scorer = ActivationUnitScorer(DIM, DIM, hidden_dims=(5,), activation="dice")
+    layer, activation = (AttentionPooling(scorer, Identity()), "relu") if unit else (None, "dice")
+    model = TargetRanker(NUM_ITEMS, **SMALL, attention_layer=layer, readout_activation=activation).train()
     batch = batch_of()._replace(visible=None)
     more = batch._replace(candidates=torch.cat([batch.candidates, torch.zeros(BATCH, 9, dtype=torch.int64)], 1))
     twin = copy.deepcopy(model)
     model(batch)
     twin(more)
-    (left,), (right,) = ([p for p in m.readout.layers if isinstance(p, Dice)] for m in (model, twin))
+    (left,), (right,) = ([part for part in m.modules() if isinstance(part, Dice)] for m in (model, twin))
     torch.testing.assert_close(right.running_mean, left.running_mean)
+    torch.testing.assert_close(right.running_var, left.running_var)
     assert (left.running_mean != 0).any()
 
 
