@@ -41,8 +41,8 @@ class HistoryReader(nn.Module):
     """An attention layer, and what age and time add to its scores (`EventBias`).
 
     layer: a layer of recattn.nn; or an `Encoder`, of which each candidate becomes the last place.
-    recency, times: whether the bias reads the events' age and time. A layer that sums the history up before it is asked
-        (``summarises``) gets no bias.
+    recency, times: whether the bias reads the events' age and time. A layer that sums up what it is given before it is
+        asked (``summarises``) gets no bias, nor has it one behind a search.
     in_order: the events have been read one after another, from the first on: a history is then cut to what may be read
         before that is done.
     """
@@ -52,7 +52,8 @@ class HistoryReader(nn.Module):
         self.layer, self.in_order = layer, in_order
         self.summarises = bool(getattr(layer, "summarises", False))
         self.learns_from_pairs = any(isinstance(part, Dice) for part in layer.modules())
-        heads, biased = num_heads_of(layer), (recency or times) and not self.summarises
+        heads, inner = num_heads_of(layer), getattr(layer, "attention", None)
+        biased = (recency or times) and not (self.summarises or getattr(inner, "summarises", False))
         slopes = [0.5 * 0.3**head for head in range(heads)]
         self.bias = EventBias(heads, recency=recency, slopes=slopes, times=times, rating_levels=()) if biased else None
 

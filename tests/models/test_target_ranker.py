@@ -9,15 +9,17 @@ import torch
 
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
-from recattn.models import BST, DIEN, ETA, SDIM, SIM, STCA, TWIN, MeanPooling, TargetRanker
+from recattn.models import BST, DIEN, ETA, SDIM, SIM, STCA, TWIN, MeanPooling, TargetRanker, ranker
 from recattn.models.moments import asked_at
 from recattn.models.specification import build, describe, parameters_of
 from recattn.models.target_ranker import RankerOptions
 from recattn.nn import (
     ActivationUnitScorer,
     AttentionPooling,
+    BucketHashPooling,
     CategorySearch,
     Dice,
+    DotSearch,
     Encoder,
     Identity,
     InterestEvolution,
@@ -396,6 +398,27 @@ def test_the_history_is_embedded_once_for_a_thousand_candidates(monkeypatch):
     history = History(torch.randint(1, NUM_ITEMS + 1, (1, 50)), torch.tensor([50]))
     model(RankingBatch(history, torch.randint(1, NUM_ITEMS + 1, (1, 1000))))
     assert seen == [(1, REACH, DIM)]
+
+
+def test_the_catalogue_is_scored_in_pieces_that_fit_what_a_pair_keeps(monkeypatch):
+    """Room for 2 items x 5 events x 6 numbers."""
+    model, seen = TargetRanker(NUM_ITEMS, **SMALL).eval(), []
+    at_positions = model.at_positions
+    monkeypatch.setattr(ranker, "CATALOGUE_ELEMENTS", 2 * REACH * DIM)
+    monkeypatch.setattr(
+        model, "at_positions", lambda h, p, c, now=None: seen.append(len(c)) or at_positions(h, p, c, now)
+    )
+    model.score_all(History(torch.randint(1, NUM_ITEMS + 1, (1, LENGTH)), torch.tensor([LENGTH])))
+    assert seen == [2, 2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("searching", [False, True])
+def test_a_layer_that_sums_up_is_given_no_bias(searching):
+    layer = BucketHashPooling(DIM, num_groups=2, num_bits=1)
+    layer = SearchedAttention(DotSearch(3), layer) if searching else layer
+    model = TargetRanker(NUM_ITEMS, **SMALL, attention_layer=layer, recency=True)
+    assert model.long.bias is None
+    assert model(batch_of()).isfinite().all()
 
 
 def test_candidates_of_many_moments_share_the_history_where_the_layer_can(monkeypatch):
