@@ -20,7 +20,6 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
     profile_sizes: Sequence[int] = (),
     feature_sizes: Sequence[int] = (),
     feature_widths: Sequence[int] | None = None,
-    separate_tables: bool = False,
     dropout: float = 0.0,
     embedding_std: float = 0.05,
 ) -> TargetAttention:
@@ -39,7 +38,7 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
         dim=dim,
         num_heads=1,
         scorer=ConstantScorer(),
-        separate_tables=separate_tables,
+        separate_tables=False,
         readout_dims=readout_dims,
         readout_activation=readout_activation,
         max_length=max_length,
