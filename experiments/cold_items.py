@@ -1,9 +1,9 @@
-"""Items that training never met: does what is known about them put them in order?
+"""Rank items that training never met by what is known about them.
 
-A tenth of MovieLens' films is taken out of the data, events and all, but for genres and year. A SASRec that reads features
-(ids dropped for a tenth of the look-ups) trains on the rest. Then each user's last event on a withheld film is asked for,
-after what the user did before it, among the withheld films that the user had not seen. Beside it: chance, and the order of
-the withheld films by how often they were rated by all, which no recommender could know.
+A tenth of MovieLens' films is taken out of the data, events and all, but for genres and year. A SASRec that reads
+features (ids dropped for a tenth of the look-ups) trains on the rest. Then each user's last event on a withheld film is
+asked for, after what the user did before it, among the withheld films that the user had not seen. Beside it: chance,
+and the order of the withheld films by how often they were rated by all, which no recommender could know.
 
     python experiments/cold_items.py [--data ml-1m] [--source FOLDER] [--epochs 8] [--seeds 0,1,2]
 
@@ -79,9 +79,7 @@ def train(split: Split, epochs: int, seed: int) -> SASRec:
     return model
 
 
-def asked(
-    histories: Histories, withheld: np.ndarray, moments: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def asked(histories: Histories, withheld: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each user's last event on a withheld item, if something else came before it: user, events before, item."""
     users = np.repeat(np.arange(histories.num_users), histories.lengths)
     events = np.flatnonzero(withheld[histories.items] & (moments > 0))

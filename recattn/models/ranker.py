@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recattn.batch import History, RankingBatch
 
 CATALOGUE_ELEMENTS = 2**24
-"""`Ranker.score_all` scores the catalogue in pieces of at most this many (candidate, event) pairs."""
+"""`Ranker.score_all` scores the catalogue in pieces of at most this many numbers for (candidate, event) pairs."""
 CANDIDATE_PAIRS = 2**22
 """`Ranker.score_candidates` scores pieces of at most this many (candidate, event) pairs."""
 
@@ -19,11 +19,13 @@ class Ranker(nn.Module, ABC):
     num_items: size of the catalogue; items are numbered 1 to num_items, 0 is padding.
     max_length: how many of the last visible events a candidate reads; older ones change nothing.
     time_aware: whether the model reads the time of the request.
+    pair_width: how many numbers scoring keeps for each (candidate, event) pair.
     """
 
     num_items: int
     max_length: int
     time_aware: bool = False
+    pair_width: int = 1
 
     @abstractmethod
     def forward(self, batch: RankingBatch) -> Tensor:
@@ -50,6 +52,10 @@ class Ranker(nn.Module, ABC):
         (the candidate's own bias, the profile).
         """
 
+    def auxiliary_loss(self, history: History) -> Tensor | None:  # noqa: ARG002
+        """A loss of the model's own, to be added to that of its task; a scalar, or None where it has none."""
+        return None
+
     def score_all(self, history: History, request_time: Tensor | None = None) -> Tensor:
         """Scores of the whole catalogue after the whole history.
 
@@ -57,7 +63,7 @@ class Ranker(nn.Module, ABC):
         Returns (batch, num_items + 1) float32; column 0, the padding item, is -inf.
         """
         history = history.last(self.max_length)
-        size = max(1, CATALOGUE_ELEMENTS // max(1, history.items.numel()))
+        size = max(1, CATALOGUE_ELEMENTS // max(1, history.items.numel() * self.pair_width))
         moment = None if request_time is None else request_time[:, None]
         catalogue = torch.arange(1, self.num_items + 1, device=history.items.device)
         logits = [self.at_positions(history, history.lengths[:, None], part, moment) for part in catalogue.split(size)]

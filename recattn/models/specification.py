@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
 from torch import nn
 
@@ -65,16 +65,31 @@ def build(specification: Specification, **overrides: object) -> nn.Module:
         name: build(value) if isinstance(value, dict) and "class_path" in value else value
         for name, value in given.items()
     }
-    # A layer without a constructor of its own shows nn.Module's, which takes anything and then refuses.
-    named = [
-        p for p in inspect.signature(factory).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    named = parameters_of(factory)
     try:
         inspect.Signature(named).bind(**arguments)
     except TypeError as error:
         allowed = ", ".join(p.name for p in named) or "nothing"
         raise ConfigError(f"{path}: {error}; it takes {allowed}") from error
     return factory(**arguments)
+
+
+def parameters_of(factory: Callable[..., nn.Module]) -> list[inspect.Parameter]:
+    """The arguments that a class or preset function takes; those of a preset's typed options stand among them.
+
+    >>> from recattn.nn import BilinearScorer
+    >>> [parameter.name for parameter in parameters_of(BilinearScorer)]
+    ['query_dim', 'key_dim']
+    """
+    named = []
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            named.append(parameter)
+        elif get_origin(parameter.annotation) is Unpack:
+            (options,) = get_args(parameter.annotation)
+            named += [inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None) for name in options.__annotations__]
+        # A layer without a constructor of its own shows nn.Module's, which takes anything and then refuses.
+    return named
 
 
 def find_factory(path: str) -> Callable[..., nn.Module]:

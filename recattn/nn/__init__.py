@@ -1,6 +1,7 @@
 """Attention as retrieval: a scorer compares, a weighting decides, a layer returns what was found.
 
     scores  = scorer(query, keys)       AdditiveScorer, DotScorer, ScaledDotScorer, BilinearScorer, ActivationUnitScorer
+                                        (ConstantScorer does not look)
     scores += bias                      RecencyBias(ages), AlibiBias, T5Bias, TimeBias(times, now), DecayBias, ...
     weights = weighting(scores, mask)   Softmax, Sparsemax, Entmax15, TopK, HardRetrieval; the gates Sigmoid, Identity
     output  = weights @ values          AttentionPooling(scorer, weighting), MultiHeadAttention, HSTUAttention
@@ -49,6 +50,7 @@ from recattn.nn.recurrent.augru import AUGRU, Recurrence
 from recattn.nn.recurrent.interest import InterestEvolution, InterestExtractor
 from recattn.nn.scorers.activation_unit import ActivationUnitScorer
 from recattn.nn.scorers.additive import AdditiveScorer
+from recattn.nn.scorers.constant import ConstantScorer
 from recattn.nn.scorers.products import BilinearScorer, DotScorer, ScaledDotScorer
 from recattn.nn.search.bucket_hash import BucketHashPooling
 from recattn.nn.search.category import CategorySearch
@@ -77,6 +79,7 @@ __all__ = [
     "CategorySearch",
     "ClusterPooling",
     "ClusterSummary",
+    "ConstantScorer",
     "DecayBias",
     "Decoded",
     "Decoder",

@@ -35,10 +35,16 @@ class ClickTask(RankingTask):
         learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
         warmup_steps: int = 50,
+        auxiliary_weight: float = 1.0,
     ) -> None:
         check_choice("monitor", monitor, self.monitors)
         super().__init__(
-            model, loss="bce", learning_rate=learning_rate, weight_decay=weight_decay, warmup_steps=warmup_steps
+            model,
+            loss="bce",
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            auxiliary_weight=auxiliary_weight,
         )
         self.monitor = monitor
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -46,7 +52,7 @@ class ClickTask(RankingTask):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        names = ("monitor", "learning_rate", "weight_decay", "warmup_steps")
+        names = ("monitor", "learning_rate", "weight_decay", "warmup_steps", "auxiliary_weight")
         return {"objective": "clicks", **{name: getattr(self, name) for name in names}}
 
     def on_validation_epoch_start(self) -> None:

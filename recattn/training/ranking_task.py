@@ -31,6 +31,8 @@ class RankingTask(pl.LightningModule):
         proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
     learning_rate: Adam's; it rises over the first ``warmup_steps`` and falls to 0 as a cosine over the whole training.
     weight_decay: AdamW's.
+    auxiliary_weight: of the loss that a model has of its own (`Ranker.auxiliary_loss`, DIEN's), at least 0; at 0 it is
+        not computed.
     Logs ``loss`` while training, ``hr@10`` and ``ndcg@10`` of each validation (ties against the target, seen out); the
     one by which the best epoch is chosen is ``monitor``.
     Raises ConfigError for values outside of these (warmup_steps is at least 1).
@@ -51,6 +53,7 @@ class RankingTask(pl.LightningModule):
         learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
         warmup_steps: int = 50,
+        auxiliary_weight: float = 1.0,
     ) -> None:
         super().__init__()
         check_choice("loss", loss, self.losses)
@@ -62,6 +65,8 @@ class RankingTask(pl.LightningModule):
         if not weight_decay >= 0:
             raise ConfigError(f"weight_decay must be >= 0, got {weight_decay!r}")
         check_count("warmup_steps", warmup_steps)
+        if not (auxiliary_weight >= 0 and math.isfinite(auxiliary_weight)):
+            raise ConfigError(f"auxiliary_weight must be a finite number >= 0, got {auxiliary_weight!r}")
         if item_counts is not None and len(item_counts) != model.num_items + 1:
             raise ConfigError(f"item_counts must have {model.num_items + 1} entries, got {len(item_counts)}")
         if item_counts is not None and not bool((item_counts[1:] > 0).any()):
@@ -69,6 +74,7 @@ class RankingTask(pl.LightningModule):
         self.model = model
         self.loss, self.num_negatives = loss, num_negatives
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.auxiliary_weight = auxiliary_weight
         chances = torch.ones(model.num_items + 1) if item_counts is None else item_counts.float().clamp(min=0) ** 0.75
         chances[0] = 0.0
         self.register_buffer("chances", chances / chances.sum(), persistent=False)
@@ -77,11 +83,14 @@ class RankingTask(pl.LightningModule):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        names = ("loss", "num_negatives", "learning_rate", "weight_decay", "warmup_steps")
+        names = ("loss", "num_negatives", "learning_rate", "weight_decay", "warmup_steps", "auxiliary_weight")
         return {name: getattr(self, name) for name in names}
 
     def training_step(self, batch: SequenceBatch | RankingBatch, _batch_index: int) -> Tensor:
         loss = self._sequence_loss(batch) if isinstance(batch, SequenceBatch) else self._label_loss(batch)
+        if self.auxiliary_weight:
+            own = self.model.auxiliary_loss(batch.history)
+            loss = loss if own is None else loss + self.auxiliary_weight * own
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.history.items.shape[0])
         return loss
 

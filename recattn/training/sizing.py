@@ -1,12 +1,11 @@
 """What a model's constructor has to know about the data."""
 
-import inspect
 from typing import Any
 
 import numpy as np
 
 from recattn.data.histories import Histories
-from recattn.models.specification import find_factory
+from recattn.models.specification import find_factory, parameters_of
 
 MOST_LEVELS = 20
 """Ratings with more distinct values than this are cut at quantiles."""
@@ -30,7 +29,7 @@ def data_arguments(
     >>> data_arguments("recattn.models.TargetAttention", h)
     {'num_items': 7, 'rating_levels': [4.0]}
     """
-    taken = inspect.signature(find_factory(class_path)).parameters
+    taken = {parameter.name for parameter in parameters_of(find_factory(class_path))}
     arguments: dict[str, Any] = {"num_items": histories.num_items}
     if use_ratings and histories.ratings is not None and "rating_levels" in taken:
         levels = np.unique(histories.ratings)

@@ -64,6 +64,7 @@ SCORERS: dict[type[nn.Module], list[Callable[[], nn.Module]]] = {
         lambda: rnn.AdditiveScorer(DIM, 29, hidden_dim=17, activation="sigmoid"),
     ],
     rnn.BilinearScorer: [lambda: rnn.BilinearScorer(DIM, 29)],
+    rnn.ConstantScorer: [rnn.ConstantScorer],
     rnn.DotScorer: [rnn.DotScorer],
     rnn.ScaledDotScorer: [rnn.ScaledDotScorer],
     rnn.ActivationUnitScorer: [
@@ -100,7 +101,17 @@ def pooling_cases() -> Iterator[Case]:
         name = f"AttentionPooling-{type(scorer()).__name__}-{type(weighting()).__name__}-{index}"
         build = lambda s=scorer, w=weighting: rnn.AttentionPooling(s(), w())  # noqa: E731
         random = getattr(weighting(), "gradient", "") == "gumbel"
-        yield Case(name, build, output_dim=VALUE_DIM, key_dim=key_dim, weighs_values=True, random=random)
+        # Of equal scores the first events are retrieved.
+        ties = isinstance(scorer(), rnn.ConstantScorer) and isinstance(weighting(), rnn.HardRetrieval | rnn.TopK)
+        yield Case(
+            name,
+            build,
+            output_dim=VALUE_DIM,
+            key_dim=key_dim,
+            weighs_values=True,
+            random=random,
+            order_matters=ties,
+        )
 
 
 def free_widths(**more: object) -> nn.Module:
@@ -347,6 +358,13 @@ LAYERS: dict[type[nn.Module], list[Case]] = {
     rnn.SearchedAttention: [
         searched("dot", lambda: rnn.DotSearch(3)),
         searched("hash", lambda: rnn.SimHashSearch(DIM, num_bits=512, k=3), leaves_out=True),
+        Case(
+            "SearchedAttention-projected",
+            lambda: rnn.SearchedAttention(rnn.DotSearch(3, rnn.DotScorer()), free_widths(), projected=True),
+            output_dim=17,
+            key_dim=29,
+            num_heads=2,
+        ),
         searched("everything", lambda: rnn.SimHashSearch(DIM, num_bits=8, k=7)),
         Case(
             "SearchedAttention-heads",
@@ -698,6 +716,7 @@ def test_masks_for_each_query_equal_separate_calls(case):
     layer, (query, keys, values, mask) = build(case), inputs_for(case)
     visible = torch.tensor([0, 1, 7, 3, 5, 6, 2])[: queries_of(case)]
     own = mask[:, None] & (torch.arange(LENGTH) < visible[:, None])
+    assert getattr(layer, "summarises", False) != case.own_masks
     if not case.own_masks:
         with pytest.raises(ConfigError, match="mask"):
             ask(case, layer, Inputs(query, keys, values, own))

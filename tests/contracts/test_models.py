@@ -10,7 +10,7 @@ import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pytest
@@ -24,7 +24,9 @@ from recattn.models import Ranker, build, describe, ranker
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
 from recattn.nn import (
+    ActivationUnitScorer,
     AdditiveScorer,
+    AttentionPooling,
     BilinearScorer,
     HardRetrieval,
     Identity,
@@ -62,7 +64,81 @@ def slate_decoder(**more: object) -> Callable[[], Ranker]:
     return lambda: rmodels.SlateDecoder(NUM_ITEMS, dim=12, hidden_dim=13, **more)
 
 
+def searching(**more: object) -> Ranker:
+    """SIM by categories, with the items' categories."""
+    model = rmodels.SIM(NUM_ITEMS, dim=DIM, form="hard", feature_sizes=(3,), **more)
+    for table in {model.content, model.matching}:
+        codes = torch.arange(NUM_ITEMS + 1)[:, None] % 3
+        codes[0] = 0
+        table.items.set_features(codes, torch.ones(NUM_ITEMS + 1, dtype=torch.bool))
+    return model
+
+
+def ranker_cases(preset: Callable[..., Ranker], *, separate: bool = True, **more: object) -> list[Case]:
+    """A preset of TargetRanker as it comes, and with all that it may read."""
+    everything = {"rating_levels": (1, 2, 3.5, 5), "profile_sizes": (5, 3), "use_times": True, "time_aware": True}
+    small = {"readout_dims": (13,)}
+    return [
+        Case("defaults", lambda: preset(NUM_ITEMS, dim=DIM, **small | more), exact_train="dice" not in more.values()),
+        Case(
+            "everything",
+            lambda: preset(
+                NUM_ITEMS,
+                dim=DIM,
+                **small | everything | {"max_length": 5, "short_length": 2, "separate_tables": separate} | more,
+            ),
+            exact_train="dice" not in more.values(),
+        ),
+    ]
+
+
 MODELS: dict[str, list[Case]] = {
+    "BST": ranker_cases(rmodels.BST, separate=False, num_layers=2),
+    "DIEN": ranker_cases(rmodels.DIEN, readout_activation="dice"),
+    "ETA": [
+        *ranker_cases(rmodels.ETA, k=3, num_bits=8),
+        *(
+            replace(case, name=f"tokens-{case.name}")
+            for case in ranker_cases(rmodels.ETA, k=3, profile_in_readout=False)
+        ),
+    ],
+    "MeanPooling": [
+        Case("defaults", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,)), exact_train=False),
+        Case("relu", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,), readout_activation="relu")),
+    ],
+    "SDIM": ranker_cases(rmodels.SDIM, num_groups=4, num_bits=2),
+    "SIM": [
+        *ranker_cases(rmodels.SIM, k=3),
+        Case("hard", lambda: searching(k=2, readout_dims=(13,))),
+        Case(
+            "hard-everything",
+            lambda: searching(
+                k=2,
+                readout_dims=(13,),
+                profile_in_readout=False,
+                profile_sizes=(5, 3),
+                separate_tables=True,
+                use_times=True,
+                short_length=2,
+            ),
+        ),
+    ],
+    "STCA": ranker_cases(rmodels.STCA),
+    "TWIN": ranker_cases(rmodels.TWIN, k=3, num_heads=2),
+    "TargetRanker": [
+        *ranker_cases(rmodels.TargetRanker, profile_in_readout=False),
+        Case(
+            "din-unit",
+            lambda: rmodels.TargetRanker(
+                NUM_ITEMS,
+                dim=DIM,
+                attention_layer=AttentionPooling(ActivationUnitScorer(DIM, DIM, hidden_dims=(5,)), Identity()),
+                readout_dims=(13, 5),
+                readout_activation="dice",
+            ),
+            exact_train=False,
+        ),
+    ],
     "BERT4Rec": [
         Case("defaults", lambda: rmodels.BERT4Rec(NUM_ITEMS, dim=DIM)),
         Case(

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from recattn.batch import History, RankingBatch, SequenceBatch
 from recattn.errors import ConfigError
-from recattn.models import DIN, TargetAttention
+from recattn.models import DIEN, DIN, TargetAttention
 from recattn.training import RankingTask, SequenceData
 
 NUM_ITEMS = 13
@@ -238,3 +238,37 @@ def test_the_schedule_warms_up_and_falls_to_zero(cycle, tmp_path):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         RankingTask(model_of(), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["sequences", "clicks"])
+def test_a_models_own_loss_is_added_with_its_weight(kind):
+    torch.manual_seed(0)
+    model, batch = DIEN(NUM_ITEMS, dim=6, readout_dims=(5,), readout_activation="relu"), sequences()
+    if kind == "clicks":
+        candidates = torch.tensor([[3, 9], [4, 0]])
+        batch = RankingBatch(batch.history, candidates, labels=torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    losses = {}
+    for weight in (0.0, 1.0, 0.25):
+        torch.manual_seed(1)
+        losses[weight] = silent(RankingTask(model, auxiliary_weight=weight)).training_step(batch, 0)
+    torch.manual_seed(1)
+    own = model.auxiliary_loss(batch.history)
+    assert own > 0
+    torch.testing.assert_close(losses[1.0], losses[0.0] + own)
+    torch.testing.assert_close(losses[0.25], losses[0.0] + 0.25 * own)
+    model.zero_grad()
+    own.backward()
+    assert (model.extractor.gru.weight_ih_l0.grad != 0).any()
+
+
+def test_a_model_without_a_loss_of_its_own_has_none_added():
+    model, batch = model_of(), sequences()
+    assert model.auxiliary_loss(batch.history) is None
+    with_it, without = (silent(RankingTask(model, auxiliary_weight=w)).training_step(batch, 0) for w in (3.0, 0.0))
+    torch.testing.assert_close(with_it, without, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
+def test_an_auxiliary_weight_must_be_a_number_from_0(weight):
+    with pytest.raises(ConfigError, match="auxiliary_weight"):
+        RankingTask(model_of(), auxiliary_weight=weight)

@@ -1,7 +1,7 @@
 """Linear attention: a history becomes one sum of constant size, and a query costs the same however long it was."""
 
 import math
-from typing import Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,7 @@ class LinearAttention(nn.Module):
     """
 
     weights_kind: WeightsKind = "probability"
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
 
     def __init__(
         self,

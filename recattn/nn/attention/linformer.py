@@ -1,6 +1,6 @@
 """Linformer: attention over a fixed number of slots, each a learned mixture of the history's positions."""
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,7 @@ class LinformerAttention(nn.Module):
     """
 
     weights_kind: WeightsKind = "gate"
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
     value_mixture: nn.Parameter | None
 
     def __init__(

@@ -50,6 +50,7 @@ class ReformerAttention(nn.Module):
 
     sequence_only: ClassVar[bool] = True
     weights_kind: WeightsKind = "probability"
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
     rotations: Tensor
 
     def __init__(

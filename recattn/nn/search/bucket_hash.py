@@ -1,5 +1,7 @@
 """The sum of what hashes like the query: a history becomes a table of sums, made once a user."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +44,7 @@ class BucketHashPooling(nn.Module):
     """
 
     weights_kind: WeightsKind = "count"
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
     planes: Tensor
 
     def __init__(self, dim: int, *, num_groups: int, num_bits: int, normalize: bool = True) -> None:

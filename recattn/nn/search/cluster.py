@@ -1,6 +1,6 @@
 """Attention over clusters of events: alike events are one key, and their number counts."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class ClusterPooling(nn.Module):
     >>> layer(torch.zeros(1, 1), keys).weights[0, 0].tolist(), layer.summarize(keys).sizes.tolist()
     ([0.25, 0.25, 0.25, 0.25], [[2, 2]])
     """
+
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
 
     def __init__(self, attention: AttentionLayer | None = None, *, num_clusters: int, num_steps: int = 5) -> None:
         super().__init__()

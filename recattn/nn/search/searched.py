@@ -1,9 +1,12 @@
 """A search in front of an attention layer: find few events, then attend to those exactly."""
 
+import math
+
 from torch import Tensor, nn
 
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind
+from recattn.nn.attention.multihead import MultiHeadAttention
 from recattn.nn.search.found import Found, Search
 from recattn.nn.search.inner import AttentionLayer, check_not_causal
 
@@ -18,6 +21,9 @@ class SearchedAttention(nn.Module):
     attention: a layer of recattn.nn over query and keys, not a causal one (ConfigError): found events are no sequence
         that the query is part of. To hide events from a query use the mask. It must not look at places either (as
         LinformerAttention does), as found events move up; a ``bias`` moves with its event.
+    projected: let the search compare what a MultiHeadAttention compares, its projected queries and keys, as TWIN does:
+        with DotSearch(k, DotScorer()) events are then ranked by the mean of the heads' own scores. ConfigError for
+        another attention, and for a rotary one.
 
     Events that were not found have weight exactly 0 and no gradient. Nothing found: output and weights exactly 0.
     `weights_kind` is the attention's. `reference` is the attention over the whole history under the mask of what was
@@ -37,11 +43,16 @@ class SearchedAttention(nn.Module):
     [[[0.5, 0.0, 0.5]]]
     """
 
-    def __init__(self, search: Search, attention: AttentionLayer) -> None:
+    def __init__(self, search: Search, attention: AttentionLayer, *, projected: bool = False) -> None:
         super().__init__()
         check_not_causal(attention)
+        if projected and (not isinstance(attention, MultiHeadAttention) or attention.rotary is not None):
+            raise ConfigError(
+                "projected is for a MultiHeadAttention that is not rotary: what others compare is not known"
+            )
         self.search = search
         self.attention = attention
+        self.projected = projected
 
     @property
     def weights_kind(self) -> WeightsKind:
@@ -108,6 +119,9 @@ class SearchedAttention(nn.Module):
         search_keys: Tensor | None = None,
     ) -> Found:
         """The first step of forward: what the search finds. Arguments as there, with query (batch, queries, dim)."""
+        if self.projected and isinstance(self.attention, MultiHeadAttention):
+            per_head = 1 / (self.attention.num_heads * math.sqrt(self.attention.key_dim))
+            query, keys = self.attention.query_projection(query) * per_head, self.attention.key_projection(keys)
         sought = query if search_query is None else search_query
         offered = keys if search_keys is None else search_keys
         if sought.dim() == offered.dim() - 1:

@@ -1,6 +1,6 @@
 """A history in a few learned tokens, made once a user, beside its most recent events as they are."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class SummaryPooling(nn.Module):
     >>> summary.keys.shape, torch.allclose(layer.ask(query, summary), layer(query, history).output, atol=1e-6)
     (torch.Size([2, 6, 3]), True)
     """
+
+    summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
 
     def __init__(
         self, dim: int, attention: AttentionLayer | None = None, *, num_tokens: int, num_recent: int = 0

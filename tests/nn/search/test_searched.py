@@ -184,3 +184,24 @@ def test_wrong_arguments_are_named():
     query, keys, values, _ = inputs()
     with pytest.raises(ConfigError, match="search_query must hold 1 or 3 queries, as query does, got 2"):
         make("dot", "pooling")(query, keys, values, search_query=query[:, :2])
+
+
+def test_a_projected_search_ranks_by_the_mean_score_of_the_heads_and_their_bias():
+    """The events found are those with the largest mean over heads of what the attention takes the softmax of."""
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(DIM, DIM, num_heads=2, value_source_dim=VALUE_DIM)
+    layer = SearchedAttention(DotSearch(4, DotScorer()), attention, projected=True).double()
+    query, keys, values, mask = inputs()
+    bias = torch.randn(3, 2, 3, LENGTH, dtype=torch.float64)
+    exact = layer.attention(query, keys, values, mask, bias=bias).weights  # (batch, heads, queries, length)
+    scores = exact.log().mean(1).masked_fill(~mask[:, None], -torch.inf)
+    wanted = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(4).indices, value=True) & mask[:, None]
+    found = layer.find(query, keys, mask, bias=bias).spread(LENGTH)
+    assert torch.equal(found, wanted)
+    plain = SearchedAttention(DotSearch(4), layer.attention).find(query, keys, mask, bias=bias).spread(LENGTH)
+    assert not torch.equal(plain, wanted)
+
+
+def test_projected_is_for_multi_head_attention():
+    with pytest.raises(ConfigError, match="projected"):
+        SearchedAttention(DotSearch(4), AttentionPooling(ScaledDotScorer(), Softmax()), projected=True)
