@@ -141,6 +141,7 @@ def test_the_settings_are_written_down(cycle, clicks, tmp_path):
         "learning_rate": 0.05,
         "weight_decay": 0.0,
         "warmup_steps": 5,
+        "auxiliary_weight": 1.0,
     }
     assert settings["clicks"] == clicks.hashes
     assert settings["batch_size"] == 64
