@@ -8,9 +8,11 @@ Each peer has an environment of its own, torch first (or several GB of GPU packa
     python experiments/benchmarks/din_speed.py --fuxictr-python FOLDER/bin/python [--rechub-python ...] [--source ...]
 
 The sides run in turn, one process at a time, `--rounds` times over, with the same number of threads. A sample is an
-event with at least one earlier event of its user; its label is rating >= 4, its history the user's last 50 events
-before it; the last tenth of each user's samples is the test. Embedding 64, attention MLP of one hidden layer of 64 with
-Dice and no softmax, DNN 256-128-64, the user id as a feature, binary cross-entropy, Adam 1e-3, 4,096 samples a step.
+event with at least one earlier event of its user; its label is rating >= 4, its history the user's last events before
+it, 100 at most; the last tenth of each user's samples is the test. Embedding 64, attention MLP of one hidden layer of
+64 with Dice and no softmax, DNN 256-128-64, the user id as a feature, binary cross-entropy, Adam 1e-3, 4,096 samples a
+step. `scoring_ms`: 1,000 candidates for the user of the longest history, the median forward pass; the peers get 1,000
+rows that repeat the history.
 
 A step's time is from the end of the step before it, so that fetching its batch counts; the first steps are left out.
 `samples_per_second` is samples over the median step; `samples_per_cpu_second` counts the processor time of all
@@ -31,6 +33,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 WARM_STEPS = 3
+CANDIDATES = 1000
 
 
 def prepare(source, folder):
@@ -68,6 +71,8 @@ def ours(options):
     from sklearn.metrics import roc_auc_score
     from torch.nn import functional as F
 
+    from recattn.batch import RankingBatch
+    from recattn.data.batches import pad_histories
     from recattn.data.click_samples import label_by_rating
     from recattn.data.clicks import ClickLoader
     from recattn.data.split import events_between
@@ -84,7 +89,7 @@ def ours(options):
         form="paper",
         hidden_dims=(64,),
         readout_dims=(256, 128, 64),
-        max_length=50,
+        max_length=options.history,
         readout_activation="relu",
         embedding_std=1e-4,  # FuxiCTR's start
         profile_sizes=histories.profile_sizes,
@@ -92,7 +97,14 @@ def ours(options):
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def loader(epoch):
-        return ClickLoader(histories, trained, batch_size=options.batch_size, seed=options.seed, epoch=epoch)
+        return ClickLoader(
+            histories,
+            trained,
+            batch_size=options.batch_size,
+            context=options.history,
+            seed=options.seed,
+            epoch=epoch,
+        )
 
     model.train()
     clock = Clock()
@@ -108,11 +120,18 @@ def ours(options):
     model.eval()
     logits, labels = [], []
     with torch.no_grad():
-        for batch in ClickLoader(histories, tested, batch_size=options.batch_size, shuffle=False):
+        for batch in ClickLoader(
+            histories, tested, batch_size=options.batch_size, context=options.history, shuffle=False
+        ):
             real = batch.candidates != 0
             logits.append(model(batch)[real])
             labels.append(batch.labels[real])
     result = clock.result()
+    longest = np.array([histories.lengths.argmax()])
+    history = pad_histories(histories, longest, histories.lengths[longest], max_length=options.history)
+    asked = RankingBatch(history, torch.arange(1, CANDIDATES + 1)[None])
+    with torch.no_grad():
+        result["scoring_ms"] = milliseconds(lambda: model(asked))
     begin = time.perf_counter()
     batches = sum(1 for epoch in range(10) for _ in loader(epoch))
     result["data_batches_per_second"] = batches / (time.perf_counter() - begin)
@@ -120,6 +139,16 @@ def ours(options):
     result["auc"] = float(roc_auc_score(torch.cat(labels), torch.cat(logits)))
     result["test_samples"] = len(torch.cat(labels))
     return result
+
+
+def milliseconds(call, rounds=30):
+    """The median time of a call."""
+    found = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        call()
+        found.append(1e3 * (time.perf_counter() - begin))
+    return statistics.median(found)
 
 
 class Clock:
@@ -161,7 +190,7 @@ def compare(options):
         for number in range(options.rounds):
             for name, (python, script) in sides.items():
                 command = [python, script, "--worker", "--events", events]
-                for key in ("epochs", "threads", "batch_size"):
+                for key in ("epochs", "threads", "batch_size", "history"):
                     command += ["--" + key.replace("_", "-"), getattr(options, key)]
                 command += ["--seed", options.seed + number]
                 load = os.getloadavg()[0]
@@ -174,19 +203,21 @@ def compare(options):
     medians = {
         name: {
             key: statistics.median(run[key] for run in some)
-            for key in ("samples_per_second", "best_samples_per_second", "samples_per_cpu_second", "auc")
+            for key in ("samples_per_second", "best_samples_per_second", "samples_per_cpu_second", "auc", "scoring_ms")
         }
         for name, some in runs.items()
     }
     ratios = {
-        name: {key: medians["recattn"][key] / medians[name][key] for key in medians[name] if key != "auc"}
+        name: {key: medians["recattn"][key] / medians[name][key] for key in medians[name] if "samples" in key}
+        | {"scoring": medians[name]["scoring_ms"] / medians["recattn"]["scoring_ms"]}
         for name in medians
         if name != "recattn"
     }
     result = {
-        "what": "DIN, embedding 64, history 50, ml-100k",
+        "what": f"DIN, embedding 64, history {options.history}, ml-100k",
         "command": f"python experiments/benchmarks/din_speed.py --rounds {options.rounds} --epochs {options.epochs} "
-        f"--threads {options.threads} --batch-size {options.batch_size} --seed {options.seed}, and the environments",
+        f"--threads {options.threads} --batch-size {options.batch_size} --history {options.history} "
+        f"--seed {options.seed}, and the environments",
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "threads": options.threads,
@@ -215,6 +246,7 @@ def worker_arguments(parser):
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--history", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
 
 

@@ -12,7 +12,7 @@ import fuxictr
 import numpy as np
 import pandas as pd
 import torch
-from din_speed import Clock, worker_arguments
+from din_speed import CANDIDATES, Clock, milliseconds, worker_arguments
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
 
@@ -41,6 +41,10 @@ def tables(events, folder):
     is_test = position >= np.repeat(cut, lengths)
     samples[(position >= 1) & ~is_test].to_parquet(folder / "train.parquet")
     samples[(position >= 1) & is_test].to_parquet(folder / "test.parquet")
+    longest = np.argmax(lengths) + 1  # a row for each candidate, the history repeated
+    repeated = {"user_index": longest, "user_id": longest, "item_index": np.arange(1, CANDIDATES + 1)}
+    repeated |= {"seq_len": lengths.max(), "label": 0}
+    pd.DataFrame(repeated).to_parquet(folder / "asked.parquet")
     return len(histories), len(numbers)
 
 
@@ -67,18 +71,18 @@ def main():
     folder = Path(tempfile.mkdtemp())
     features = feature_map(folder, *tables(np.load(options.events), folder))
     loader_class = importlib.import_module("longctr_dataloader").LongCTRDataLoader
-    train, test = (
+    train, test, asked = (
         loader_class(
             features,
             str(folder / f"{part}.parquet"),
             user_info=str(folder / "users.parquet"),
             item_info=str(folder / "items.parquet"),
-            batch_size=options.batch_size,
+            batch_size=CANDIDATES if part == "asked" else options.batch_size,
             shuffle=part == "train",
             num_workers=0,
-            max_len=50,
+            max_len=options.history,
         )
-        for part in ("train", "test")
+        for part in ("train", "test", "asked")
     )
     model = importlib.import_module("DIN.DIN").DIN(
         features,
@@ -111,7 +115,12 @@ def main():
         clock.start()
         model.train_epoch(train)
     auc = float(model.evaluate(test)["AUC"])
-    print(json.dumps(clock.result() | {"auc": auc, "test_samples": test.num_samples}))
+    batch = next(iter(asked))
+    model.eval()
+    with torch.no_grad():
+        scoring = milliseconds(lambda: model(batch))
+    measured = {"auc": auc, "test_samples": test.num_samples, "scoring_ms": scoring}
+    print(json.dumps(clock.result() | measured))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 import torch
-from din_speed import Clock, worker_arguments
+from din_speed import CANDIDATES, Clock, milliseconds, worker_arguments
 from torch_rechub.basic.features import SequenceFeature, SparseFeature
 from torch_rechub.models.ranking import DIN
 from torch_rechub.trainers import CTRTrainer
@@ -57,7 +57,7 @@ def main():
     np.random.seed(options.seed)  # noqa: NPY002 - what the library draws from
     events = np.load(options.events)
     users, items = len(events["offsets"]), int(events["items"].max()) + 1
-    (x, y), (test_x, test_y) = arrays(events, 50)
+    (x, y), (test_x, test_y) = arrays(events, options.history)
     train, _, test = DataGenerator(x, y).generate_dataloader(
         x_val=test_x, y_val=test_y, x_test=test_x, y_test=test_y, batch_size=options.batch_size
     )
@@ -77,7 +77,18 @@ def main():
     for _ in range(options.epochs):
         trainer.train_one_epoch(Timed(train, clock))
     auc = float(trainer.evaluate(trainer.model, test))
-    print(json.dumps(clock.result() | {"auc": auc, "test_samples": len(test_y)}))
+    longest = int(np.diff(events["offsets"]).argmax())
+    last = events["items"][: events["offsets"][longest + 1]][-options.history :].astype(np.int64)
+    batch = {
+        "user_id": torch.full((CANDIDATES,), longest + 1),
+        "target_item": torch.arange(1, CANDIDATES + 1),
+        "hist_item": torch.from_numpy(last).repeat(CANDIDATES, 1),
+    }
+    trainer.model.eval()
+    with torch.no_grad():
+        scoring = milliseconds(lambda: trainer.model(batch))
+    measured = {"auc": auc, "test_samples": len(test_y), "scoring_ms": scoring}
+    print(json.dumps(clock.result() | measured))
 
 
 if __name__ == "__main__":
