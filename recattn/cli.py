@@ -58,7 +58,11 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
 
             command.add_argument("--config", action="config", help="YAML file with any of these; flags override it")
             command.add_subclass_arguments(
-                Ranker, "model", skip={"num_items", "rating_levels", "profile_sizes"}, required=False, instantiate=False
+                Ranker,
+                "model",
+                skip=set(OF_THE_DATA),
+                required=False,
+                instantiate=False,
             )
         by_hand: set[str | int] = {"model"}
         for argument, parameter in inspect.signature(function).parameters.items():
@@ -75,6 +79,8 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
     return parser
 
 
+OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "feature_sizes", "feature_widths")
+"""Arguments of models that follow from the data."""
 POSITIONAL: dict[str, Any] = {"name": "?", "run": None, "runs": "+"}
 """Arguments that are given without a flag, and how many of them."""
 

@@ -114,13 +114,13 @@ def test_clicks_are_trained_on_measured_drawn_and_asked_again_of_another_model(c
     manifest = json.loads((first / "manifest.json").read_text())
     assert manifest["split"]["name"] == "leave_last"
     assert {"objective": "clicks", "monitor": "auc", "batch_size": 1024}.items() <= manifest["training"].items()
-    assert manifest["clicks"]["labels"] == "each event against 2 sampled never taken, seed 0"
+    assert manifest["clicks"]["labels"] == "each event against 2 sampled not taken by then, seed 0"
     assert {"auc", "gauc", "log_loss", "calibration"} <= manifest["metrics"]["validation"].keys()
 
     picture = tmp_path / "c.png"
     assert main(["evaluate", str(first), "--plot", str(picture), "--output", str(tmp_path / "json")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert all(name in shown for name in ("AUC", "GAUC", "log-loss", "calibration", "2 sampled never taken"))
+    assert all(name in shown for name in ("AUC", "GAUC", "log-loss", "calibration", "2 sampled not taken"))
     assert picture.exists()
     result = json.loads((tmp_path / "json" / "din.json").read_text())
     assert result["clicks"]["labels"] == manifest["clicks"]["labels"]
@@ -278,6 +278,10 @@ def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
         ),
         (["data", "ml-100m"], "ml-100m"),
         (["train", "--output", "x", "COLUMNS", "--task.loss", "bce"], "set it by --loss"),
+        (
+            ["train", "--output", "x", "COLUMNS", "--objective", "clicks", "--task.loss", "bce"],
+            "loss is no argument of ClickTask",
+        ),
         (["train", "--output", "x", "COLUMNS", "--task.heat", "2"], "heat is no argument of RankingTask; it takes"),
     ],
 )

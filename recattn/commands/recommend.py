@@ -1,5 +1,6 @@
 """`recattn recommend` and `recattn score`."""
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ from rich import box
 from rich.table import Table
 
 from recattn.commands.console import log, out, print_json
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 if TYPE_CHECKING:
     from recattn.data.vocabulary import RawId
@@ -96,8 +99,9 @@ def _show(answer: "Answer", as_json: bool) -> None:
 
 def _ids(recommender: "Recommender", text: str) -> "list[RawId]":
     """Raw ids as the vocabulary writes them; unknown ones as they are, for the recommender to report."""
-    numeric = recommender.items.is_numeric
-    return [int(part) if numeric and part.lstrip("-").isdigit() else part for part in _split(text)]
+    if not recommender.items.is_numeric:
+        return list(_split(text))
+    return [int(part) if _WHOLE.fullmatch(part) else part for part in _split(text)]
 
 
 def _split(text: str) -> list[str]:

@@ -85,9 +85,10 @@ def train(
         objective: next_item, to rank the catalogue for what comes next, or clicks, to tell what is taken from the rest
         loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
             also gbce and bpr-max
-        num_negatives: of next items: candidates that are sampled for each batch (default: the whole catalogue)
+        num_negatives: of next items: candidates that are sampled for each batch (default: the whole catalogue; 32 for a
+            TargetRanker, which has an MLP for each candidate at each moment)
         threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
-        negatives: of clicks: every event is positive and so many items that the user never takes are sampled as
+        negatives: of clicks: every event is positive and so many items that the user has not taken are sampled as
             negatives, once and for all (default: 1, where the data has no ratings)
         negatives_seed: of these samples (default: 0, whatever the seed of the training)
         samples: of clicks: a trained model's folder, or its clicks.parquet, whose samples are to be used again
@@ -112,6 +113,8 @@ def train(
     from recattn.training import data_arguments, fit
     from recattn.training.objective import check_objective, samples_of, task_of, validate
 
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed must be 0 to 2^32 - 1, got {seed}")
     clicked = objective == "clicks"
     of_clicks: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
     of_clicks["samples"] = samples
@@ -152,6 +155,7 @@ def train(
     notes = [] if clicks is None else clicks.lines()
     for line in (*interactions.summary.lines(), *divided.summary.lines(), *notes):
         log.print(line)
+    use_features = item_table is not None if use_features is None else use_features
     specification = model or {"class_path": DEFAULT_MODEL, "init_args": {}}
     torch.manual_seed(seed)
     ranker = build(
@@ -161,11 +165,14 @@ def train(
             divided.histories,
             use_ratings=use_ratings,
             use_profile=use_profile,
-            use_features=item_table is not None if use_features is None else use_features,
+            use_features=use_features,
         ),
     )
     if not isinstance(ranker, Ranker):
         raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
+    if use_features and not getattr(ranker, "feature_sizes", ()):
+        why = "the model reads none" if encoders.items else "there are none"
+        log.print(f"features of items are not used: {why}")
     adam: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
     trained = task_of(ranker, divided, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
     batch_size = trained.default_batch_size if batch_size is None else batch_size
@@ -184,6 +191,7 @@ def train(
     )
     validated = validate(ranker, divided, clicks)
     manifest = {
+        "model": specification["class_path"],
         "data": interactions.name,
         "data_hash": interactions.summary.hash,
         "interactions": len(encoded.histories.items),

@@ -90,8 +90,8 @@ def label_by_rating(histories: Histories, targets: Targets, *, threshold: float 
 def label_by_sampling(histories: Histories, targets: Targets, *, negatives: int = 1, seed: int = 0) -> ClickSamples:
     """Each target is a positive, followed by ``negatives`` sampled items as negatives at the same moment.
 
-    A negative is drawn uniformly, with replacement, from the items that occur nowhere in the user's whole history, so
-    neither what came before nor what was taken later is ever one. Targets that nothing precedes are no samples.
+    A negative is drawn uniformly, with replacement, from the items that occur nowhere in the user's part of the
+    histories, before the target or after it. Targets that nothing precedes are no samples.
     negatives: for each target, at least 1. seed: of the draws.
     Raises ConfigError for negatives below 1, DataError where a user has taken every item.
 

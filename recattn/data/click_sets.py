@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,9 @@ def make_clicks(split: Split, *, threshold: float | None = None, negatives: int 
     Trained on are a user's training events from the second on, validated and tested the split's targets.
 
     threshold: label = [rating >= threshold], by default 4. negatives: sampled for each event, by default 1; given, or
-        where the data has no ratings, every event is a positive. seed: of the negatives.
+        where the data has no ratings, every event is a positive. seed: of the negatives. A negative is an item that the
+        user had not taken by the end of its part: were what is taken later left out as well, the negatives that train
+        would tell what the test asks for.
     Raises ConfigError for both threshold and negatives, a threshold without ratings and values out of range, DataError
     where a part has no sample.
 
@@ -64,6 +66,8 @@ def make_clicks(split: Split, *, threshold: float | None = None, negatives: int 
     >>> clicks.train.items.tolist(), clicks.test.labels.tolist()
     ([2, 4], [True, False])
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed must be an integer >= 0, got {seed!r}")
     if threshold is not None and negatives is not None:
         raise ConfigError(f"threshold={threshold} and negatives={negatives}: labels come from ratings or from sampling")
     targets = {
@@ -74,14 +78,21 @@ def make_clicks(split: Split, *, threshold: float | None = None, negatives: int 
     sampling = negatives is not None or (threshold is None and split.histories.ratings is None)
     if sampling:
         count = 1 if negatives is None else negatives
-        labels = f"each event against {count} sampled never taken, seed {seed}"
+        labels = f"each event against {count} sampled not taken by then, seed {seed}"
     else:
         threshold = 4.0 if threshold is None else threshold
         labels = f"rating >= {threshold:g}"
+    before_test = split.histories.lengths.copy()
+    np.minimum.at(before_test, split.test.users, split.test.positions)
+    known = {
+        "train": split.train,
+        "validation": replace(split, train_lengths=before_test).train,
+        "test": split.histories,
+    }
     parts = {}
     for number, (part, asked) in enumerate(targets.items()):
         parts[part] = (
-            label_by_sampling(split.histories, asked, negatives=count, seed=seed * len(targets) + number)
+            label_by_sampling(known[part], asked, negatives=count, seed=seed * len(targets) + number)
             if sampling
             else label_by_rating(split.histories, asked, threshold=threshold)  # type: ignore[arg-type]
         )

@@ -16,15 +16,15 @@ from recattn.errors import ConfigError
 class ClickLoader:
     """The samples of one epoch as RankingBatches.
 
-    Each sample is a candidate of exactly one batch. A row is a window of up to ``window`` successive samples of one
-    user; candidate p of it sees the first ``visible[p]`` events of the row.
+    Each sample is a candidate of exactly one batch. A row is a window of up to ``window`` successive moments of one
+    user, each with all that is asked then; candidate p of it sees the first ``visible[p]`` events of the row.
     Windows come in random order, and batches are cut off their stream after every ``batch_size`` samples (a window at
     the cut is divided), so that all batches but the last hold exactly that many.
     A short window mixes users better, a long one copies less: a row costs ``context`` events besides those between its
     samples. On ml-100k two epochs of 8 came within .002 AUC of those of 1, with 32 they fell behind
     (experiments/LOG.md).
 
-    histories: of all users. samples: what to ask. batch_size: samples a batch. window: samples a row. context: events
+    histories: of all users. samples: what to ask. batch_size: samples a batch. window: moments a row. context: events
     before the first sample of a row, so many at least are seen by each sample that has them.
     hold_next: let a row go on to the event that its last sample is about, as the rows of a SequenceLoader do; no
     candidate sees it, but a TransitionHead in training then takes each sample's own pair out of its counts.
@@ -63,7 +63,7 @@ class ClickLoader:
             raise ConfigError(f"samples hold item {samples.items.max()}, the histories have {histories.num_items}")
         self.histories, self.samples, self.batch_size, self.context = histories, samples, batch_size, context
         self.hold_next = hold_next
-        starts, ends = _windows(samples.users, window)
+        starts, ends = _windows(samples.users, samples.visible, window)
         if shuffle:
             order = np.random.default_rng([seed, epoch]).permutation(len(starts))
             starts, ends = starts[order], ends[order]
@@ -97,16 +97,23 @@ class ClickLoader:
             )
 
 
-def _windows(users: NDArray[np.int64], window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Windows as (first sample, one past the last): equal shares of each user's samples, no short rests."""
-    begins = np.flatnonzero(np.diff(users, prepend=-1))
-    samples = np.diff(begins, append=len(users))
-    counts = -(-samples // window)
-    owner = np.repeat(np.arange(len(samples)), counts)
+def _windows(
+    users: NDArray[np.int64], visible: NDArray[np.int64], window: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Windows as (first sample, one past the last): equal shares of each user's moments, no short rests.
+
+    A positive and its negatives are asked at one moment and stay together.
+    """
+    moments = np.flatnonzero((np.diff(users, prepend=-1) != 0) | (np.diff(visible, prepend=-1) != 0))
+    begins = np.flatnonzero(np.diff(users[moments], prepend=-1))
+    number_of = np.diff(begins, append=len(moments))
+    counts = -(-number_of // window)
+    owner = np.repeat(np.arange(len(number_of)), counts)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    first = begins[owner] + number * samples[owner] // counts[owner]
-    last = begins[owner] + (number + 1) * samples[owner] // counts[owner]
-    return first, last
+    first = begins[owner] + number * number_of[owner] // counts[owner]
+    last = begins[owner] + (number + 1) * number_of[owner] // counts[owner]
+    bounds = np.append(moments, len(users))
+    return bounds[first], bounds[last]
 
 
 def _cut(

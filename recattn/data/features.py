@@ -13,6 +13,7 @@ from recattn.errors import ArtefactError
 SEPARATOR = "|"
 """Between the values of a field that has several: ``Action|Drama``."""
 _BINS = 8
+_WHOLE = 2.0**53  # above, floats are more than 1 apart
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,12 @@ def _several(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Categories as text; a whole number is written alike whether its column is of integers or, with gaps, floats."""
-    if pd.api.types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype("str")
+    """Categories as text; a whole number is written alike whether its column is of integers or of floats."""
+    text = column.astype("str")
+    if pd.api.types.is_float_dtype(column.dtype):
+        whole = (column % 1 == 0) & (column.abs() < _WHOLE)
+        text = text.mask(whole, column.where(whole, 0).astype("int64").astype("str"))
+    return text
 
 
 def _restore(entry: dict[str, Any]) -> Field:

@@ -252,7 +252,7 @@ def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> 
     counts = {
         f"{key}s have no event and are left out of the catalogue": len(described) - int((place >= 0).sum()),
         f"{key}s have events, but no row that describes them": int((place < 0).sum()),
-        f"rows describe an {key} again and are left out": len(known) - len(unique),
+        f"rows describe {key}s again and are left out": len(known) - len(unique),
     }
     return joined, tuple(f"{count} {what}" for what, count in counts.items() if count)
 

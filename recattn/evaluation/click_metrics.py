@@ -115,7 +115,9 @@ def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike, *, alike: bool 
     of_users = user_aucs(labels, scores, users)
     kept = of_users.defined
     if not kept.any():
-        raise ConfigError(f"none of {len(kept)} users has both a positive and a negative: GAUC needs one, AUC does not")
+        raise ConfigError(
+            f"none of {len(kept)} users has both a positive and a negative: GAUC needs one, AUC (monitor auc) does not"
+        )
     return float(np.average(of_users.auc[kept], weights=None if alike else of_users.samples[kept]))
 
 

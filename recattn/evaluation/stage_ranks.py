@@ -129,17 +129,20 @@ def summarise_stages(
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Metrics of the two stages together and of the retriever alone, of ranks at a single weight.
 
-    Each holds recall@count, the share of a user's targets that are among the candidates: what comes after the retriever
-    can't change it. The two stages' hold `GAIN` as well, the difference to the retriever on the same targets with its
-    interval over users (:func:`recattn.evaluation.paired_bootstrap`): significant where that leaves out 0. Several
-    rankers are averaged, each user with the ranks of all.
+    Each holds recall@count, the share of the targets that are among the candidates: what comes after the retriever
+    can't change it, and no HR@k of it is higher. The two stages' hold `GAIN` as well, the difference to the retriever
+    on the same targets with its interval over users (:func:`recattn.evaluation.paired_bootstrap`): significant where
+    that leaves out 0. Several rankers are averaged, each user with the ranks of all.
     """
     cuts = sorted({*ks, count})
     alone = summarise(ranks.retriever, ranks.users, cuts)
     final, times = ranks.final[:, 0].ravel(), len(ranks.final)
     users, before = np.tile(ranks.users, times), np.tile(ranks.retriever, times)
     mean, low, high = paired_bootstrap(ndcg(final, 10), ndcg(before, 10), users)
-    return summarise(final, users, cuts) | {GAIN: {"mean": mean, "low": low, "high": high}}, alone
+    together = summarise(final, users, cuts) | {GAIN: {"mean": mean, "low": low, "high": high}}
+    for metrics in (together, alone):
+        metrics[f"recall@{count}"] = metrics[f"hr@{count}"]
+    return together, alone
 
 
 def _stages(

@@ -15,6 +15,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     *,
     dim: int = 64,
     form: Literal["paper", "code"] = "paper",
+    softmax: bool | None = None,
     hidden_dims: Sequence[int] | None = None,
     readout_dims: Sequence[int] = (200, 80),
     readout_activation: Activation | None = None,
@@ -35,6 +36,8 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         ``"paper"``: weights are the unit's scores themselves (no softmax: their sum is the strength of the interest),
         hidden layers with Dice, one of 36.
         ``"code"``: weights are softmax(scores / sqrt(dim)), hidden layers of 80 and 40 with sigmoid.
+    softmax: whether the scores are normalised to proportions, in place of the form's: what is retrieved is then a mean
+        that the candidate weighs, and does not grow with the history.
     hidden_dims: hidden widths of the unit, in place of the form's.
     readout_dims: hidden widths of the MLP over retrieved vector, candidate and profile.
     readout_activation: of that MLP, in place of the form's (Dice, sigmoid).
@@ -46,10 +49,10 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     """
     if form == "paper":
         scorer = ActivationUnitScorer(dim, dim, hidden_dims=hidden_dims or (36,), activation="dice")
-        weighting: Identity | Softmax = Identity()
+        weighting: Identity | Softmax = Softmax() if softmax else Identity()
     elif form == "code":
         scorer = ActivationUnitScorer(dim, dim, hidden_dims=hidden_dims or (80, 40), activation="sigmoid")
-        weighting = Softmax(temperature=math.sqrt(dim))
+        weighting = Identity() if softmax is False else Softmax(temperature=math.sqrt(dim))
     else:
         raise ConfigError(f"form must be 'paper' or 'code', got {form!r}")
     return TargetAttention(

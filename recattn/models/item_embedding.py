@@ -115,6 +115,10 @@ class ItemEmbedding(nn.Module):
         found: Tensor = self._combined(F.embedding(flat, self.weight, padding_idx=0), flat).unflatten(0, items.shape)
         return found
 
+    def known(self, items: Tensor) -> Tensor:
+        """Which items training met, bool like items: the others have nothing of their own. All without features."""
+        return self.met[items] if self.feature_sizes else torch.ones_like(items, dtype=torch.bool)
+
     def all(self) -> Tensor:
         """The vectors of all items, (num_items + 1, dim); row 0 has no meaning and gets no gradient."""
         if not self.feature_sizes:

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from recattn.batch import History, RankingBatch
 
 CATALOGUE_ELEMENTS = 2**24
-"""`Ranker.score_all` scores the catalogue in pieces of at most this many numbers for (candidate, event) pairs."""
-CANDIDATE_PAIRS = 2**22
-"""`Ranker.score_candidates` scores pieces of at most this many (candidate, event) pairs."""
+"""Candidates are scored in pieces of at most this many numbers for (candidate, event) pairs."""
 
 
 class Ranker(nn.Module, ABC):
@@ -73,7 +71,7 @@ class Ranker(nn.Module, ABC):
     def score_candidates(self, history: History, candidates: Tensor, request_time: Tensor | None = None) -> Tensor:
         """Scores of each history's own candidates after the whole history, as a ranker behind a retriever gives them.
 
-        A history is read once whatever its candidates, but where those of one history alone pass CANDIDATE_PAIRS. As
+        A history is read once whatever its candidates, but where those of one history alone pass CATALOGUE_ELEMENTS. As
         many candidates as there are items are scored by `score_all`.
 
         candidates: (batch, candidates) int64 item ids, 0 for padding. request_time: (batch,) int64 seconds, or None.
@@ -82,14 +80,14 @@ class Ranker(nn.Module, ABC):
         if candidates.shape[1] >= self.num_items:
             return self.score_all(history, request_time).gather(1, candidates)
         history = history.last(self.max_length)
-        length = max(1, history.items.shape[1])
-        rows = max(1, CANDIDATE_PAIRS // max(1, candidates.shape[1] * length))
+        room = CATALOGUE_ELEMENTS // max(1, history.items.shape[1] * self.pair_width)  # candidates at a time
+        rows = max(1, room // max(1, candidates.shape[1]))
         logits = []
         for start in range(0, len(candidates), rows):
             some = slice(start, start + rows)
             events = History(*(None if values is None else values[some] for values in history))  # type: ignore[arg-type]
             parts = []
-            for asked in candidates[some].split(max(1, CANDIDATE_PAIRS // length), 1):
+            for asked in candidates[some].split(max(1, room), 1):
                 moment = None if request_time is None else request_time[some, None].expand_as(asked)
                 parts.append(self(RankingBatch(events, asked, request_time=moment)).float())
             logits.append(torch.cat(parts, 1))

@@ -195,7 +195,7 @@ class TargetAttention(Ranker):
             if heat != 1:
                 scores, bias = scores / heat, bias / heat
             found = factored_readout(scores, gains, bias, memory.mask)
-            logits: Tensor = found.sum(1) + self.item_bias(candidates).squeeze(-1)
+            logits: Tensor = found.sum(1) + self._bias_of(candidates)
         else:
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
             weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
@@ -285,8 +285,11 @@ class TargetAttention(Ranker):
             if told is not None:
                 parts.append(told.view(len(told), *[1] * (output.dim() - 2), -1).expand(*output.shape[:-1], -1))
             logits = self.readout(torch.cat(parts, -1), real).squeeze(-1)
-        bias: Tensor = self.item_bias(candidates).squeeze(-1)
-        return logits + bias
+        return logits + self._bias_of(candidates)
+
+    def _bias_of(self, candidates: Tensor) -> Tensor:
+        bias: Tensor = self.item_bias(candidates).squeeze(-1) * self.readout_table.known(candidates)
+        return bias
 
     def _shares(self, batch: RankingBatch, memory: Memory) -> Tensor:
         """The mass of the counted keys, (batch, candidates, length)."""

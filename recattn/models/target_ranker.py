@@ -217,7 +217,8 @@ class TargetRanker(Ranker):
             told = (tokens.values * tokens.known[..., None]).flatten(1)
             parts.append(told[:, None, None].expand(*candidates.shape, -1))
         real = (candidates != 0) & (visible > 0)[..., None]
-        logits: Tensor = self.readout(torch.cat(parts, -1), real) + self.item_bias(candidates)
+        bias = self.item_bias(candidates) * self.content.items.known(candidates)[..., None]
+        logits: Tensor = self.readout(torch.cat(parts, -1), real) + bias
         return logits.squeeze(-1)
 
     def _retrieve(

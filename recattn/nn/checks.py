@@ -29,7 +29,7 @@ def check_positive(name: str, value: float) -> None:
 
     >>> check_positive("temperature", 0.5)
     """
-    if not (value > 0 and math.isfinite(value)):
+    if not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{name} must be a finite number > 0, got {value!r}")
 
 
@@ -38,5 +38,5 @@ def check_fraction(name: str, value: float) -> None:
 
     >>> check_fraction("dropout", 0.1)
     """
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ConfigError(f"{name} must be in [0, 1), got {value!r}")

@@ -54,7 +54,7 @@ def result_of_runs(
         first,
         candidates=candidates,
         time_aware=first.model.time_aware,
-        model=specification["class_path"],
+        model=named(first),
         arguments={**specification["init_args"], "training": first.manifest["training"]},
         seeds=checked_seeds(artefacts),
         metrics=metrics,
@@ -65,12 +65,23 @@ def result_of_runs(
     )
 
 
+def named(artefact: Artefact) -> str:
+    """What the model was asked for as: a preset's name rather than that of the class it makes."""
+    return str(artefact.manifest.get("model") or describe(artefact.model)["class_path"])
+
+
 def checked_seeds(artefacts: Sequence[Artefact]) -> list[int]:
     """The seeds of trainings that differ in nothing else. Raises ConfigError where they do, or a seed comes twice."""
     first = artefacts[0]
     for other in artefacts[1:]:
-        if describe(other.model) != describe(first.model) or other.manifest["split"] != first.manifest["split"]:
-            raise ConfigError("several runs are averaged only when model, data and split are the same and seeds differ")
+        alike = all(
+            other.manifest.get(name) == first.manifest.get(name)
+            for name in ("split", "data_hash", "training", "clicks")
+        )
+        if not alike or describe(other.model) != describe(first.model):
+            raise ConfigError(
+                "several runs are averaged only when model, data, split and training are the same and seeds differ"
+            )
     seeds = [int(artefact.manifest["seed"]) for artefact in artefacts]
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"each run needs a seed of its own, got {seeds}")

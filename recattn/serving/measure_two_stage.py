@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from recattn.errors import ConfigError
 from recattn.evaluation import Part, Result, choose_blend, rank_two_stages, summarise_stages
 from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact
-from recattn.serving.measure import checked_seeds, make_result
+from recattn.serving.measure import checked_seeds, make_result, named
 from recattn.serving.retriever import Retriever, check_agreement
 
 CANDIDATES = "full catalogue, seen items out"
@@ -36,9 +37,11 @@ def evaluate_two_stage(
     ``retrieve`` and ``blend`` (the weight, and the validation NDCG@10 of all that were tried); its metrics hold
     "recall@N", the candidates' recall, and "ndcg@10 gain", the difference to the retriever; its seconds of training
     are those of both. It is time-aware where either stage is.
-    Raises ConfigError where the models' data or splits differ.
+    Raises ConfigError where the models' data or splits differ, and for blend on the validation part.
     """
     check_count("retrieve", retrieve)
+    if blend and part == "validation":
+        raise ConfigError("blend chooses a weight on the validation part: measure it on the test part")
     first, seeds = artefacts[0], checked_seeds(artefacts)
     if retriever.artefact is not None:
         for artefact in artefacts:
@@ -65,7 +68,7 @@ def evaluate_two_stage(
         first,
         candidates=CANDIDATES,
         time_aware=told,
-        model=f"{specification['class_path']} after {retriever.name.rpartition('.')[2]}",
+        model=f"{named(first)} after {retriever.name.rpartition('.')[2]}",
         arguments={
             **specification["init_args"],
             "training": first.manifest["training"],

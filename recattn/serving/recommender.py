@@ -261,7 +261,7 @@ def _moments(request_time: int | None, count: int) -> Tensor | None:
     """The same moment for a batch of ``count``."""
     if request_time is None:
         return None
-    if isinstance(request_time, bool) or not isinstance(request_time, int):
+    if isinstance(request_time, bool) or not isinstance(request_time, int) or abs(request_time) >= 2**62:
         raise ConfigError(f"request_time must be whole seconds since 1970, got {request_time!r}")
     return torch.full((count,), request_time)
 

@@ -14,6 +14,8 @@ from recattn.training.click_task import ClickTask
 from recattn.training.ranking_task import RankingTask
 from recattn.training.tasks import make_task, task_kind
 
+FEW_NEGATIVES = 32
+"""Of next items, for a model that keeps many numbers for each (candidate, event): the catalogue would not fit."""
 Objective = Literal["next_item", "clicks"]
 
 
@@ -80,6 +82,8 @@ def task_of(
         settings |= {"monitor": monitor or "gauc"}
     else:
         counts = torch.bincount(torch.from_numpy(split.train.items).long(), minlength=model.num_items + 1)
+        if num_negatives is None and model.pair_width > 1:
+            num_negatives = FEW_NEGATIVES
         settings |= {"loss": loss or "softmax", "num_negatives": num_negatives, "item_counts": counts}
     further = further or {}
     for name in settings.keys() & further.keys():

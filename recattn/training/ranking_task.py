@@ -65,7 +65,9 @@ class RankingTask(pl.LightningModule):
         if not weight_decay >= 0:
             raise ConfigError(f"weight_decay must be >= 0, got {weight_decay!r}")
         check_count("warmup_steps", warmup_steps)
-        if not (auxiliary_weight >= 0 and math.isfinite(auxiliary_weight)):
+        if not isinstance(auxiliary_weight, int | float) or not (
+            auxiliary_weight >= 0 and math.isfinite(auxiliary_weight)
+        ):
             raise ConfigError(f"auxiliary_weight must be a finite number >= 0, got {auxiliary_weight!r}")
         if item_counts is not None and len(item_counts) != model.num_items + 1:
             raise ConfigError(f"item_counts must have {model.num_items + 1} entries, got {len(item_counts)}")

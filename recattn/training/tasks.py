@@ -38,15 +38,16 @@ def task_kind(model: Ranker) -> type[RankingTask]:
 
 def make_task(kind: type[RankingTask], model: Ranker, arguments: Mapping[str, Any]) -> RankingTask:
     """The task with these arguments. Raises ConfigError for one that it does not take."""
-    allowed = {name for part in kind.__mro__ if issubclass(part, RankingTask) for name in _arguments(part)}
+    allowed = _arguments(kind)
     for name in arguments:
         if name not in allowed:
             raise ConfigError(f"{name} is no argument of {kind.__name__}; it takes {', '.join(sorted(allowed))}")
     return kind(model, **arguments)
 
 
-def _arguments(kind: type) -> list[str]:
-    """The keyword arguments of the class's own constructor."""
-    made = vars(kind).get("__init__")
-    parameters = inspect.signature(made).parameters.values() if made else ()
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+def _arguments(kind: type) -> set[str]:
+    """The keyword arguments of the class's constructor, and of its parent's where it hands the rest on."""
+    parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    names = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    hands_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return names | _arguments(kind.__bases__[0]) if hands_on else names

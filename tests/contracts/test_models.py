@@ -398,8 +398,8 @@ def test_score_candidates_picks_from_score_all_in_pieces_or_at_once(case, told, 
     moment = history.times.amax(1) + 12345 if told else None
     expected = model.score_all(history, moment).gather(1, candidates)
     assert bool((candidates == 0).any())
-    for pairs in (ranker.CANDIDATE_PAIRS, 2 * CANDIDATES * LENGTH, 3 * LENGTH):
-        monkeypatch.setattr(ranker, "CANDIDATE_PAIRS", pairs)
+    for pairs in (ranker.CATALOGUE_ELEMENTS, 2 * CANDIDATES * LENGTH, 3 * LENGTH):
+        monkeypatch.setattr(ranker, "CATALOGUE_ELEMENTS", pairs * model.pair_width)
         scores = model.score_candidates(history, candidates, moment)
         assert scores.dtype == torch.float32
         torch.testing.assert_close(scores, expected)

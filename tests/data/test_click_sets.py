@@ -52,18 +52,32 @@ def test_no_sample_to_train_on_lies_at_or_after_one_that_validates_or_tests(spli
 def test_without_ratings_or_on_request_negatives_are_sampled(split):
     bare = replace(split, histories=replace(split.histories, ratings=None))
     clicks = make_clicks(bare)
-    assert clicks.labels == "each event against 1 sampled never taken, seed 0"
+    assert clicks.labels == "each event against 1 sampled not taken by then, seed 0"
     assert all(getattr(clicks, part).labels.mean() == 0.5 for part in PARTS)
     asked = make_clicks(split, negatives=3, seed=7)
-    assert asked.labels == "each event against 3 sampled never taken, seed 7"
+    assert asked.labels == "each event against 3 sampled not taken by then, seed 7"
     assert asked.test.labels.mean() == 0.25
 
 
+def test_negatives_to_train_on_do_not_know_what_is_taken_later():
+    """All of the catalogue but the last event is taken in training: that event alone is left as a negative there."""
+    split = leave_one_out(Histories(np.array([2, 3, 5, 1, 4], np.int32), np.array([0, 5]), num_items=6))
+    clicks = make_clicks(split, negatives=50)
+    drawn = [set(getattr(clicks, part).items[~getattr(clicks, part).labels].tolist()) for part in PARTS]
+    assert drawn == [{1, 4, 6}, {4, 6}, {6}]
+
+
 def test_parts_draw_negatives_of_their_own(split):
-    same = replace(split, validation=split.test)
-    clicks = make_clicks(same, negatives=5)
-    assert clicks.validation.hash != clicks.test.hash
+    clicks = make_clicks(split, negatives=5)
+    assert clicks.train.hash == label_by_sampling(split.train, train_targets(split), negatives=5, seed=0).hash
     assert clicks.test.hash == label_by_sampling(split.histories, split.test, negatives=5, seed=2).hash
+    assert make_clicks(split, negatives=5, seed=1).test.hash != clicks.test.hash
+    with pytest.raises(ConfigError, match="seed must be an integer >= 0, got -3"):
+        make_clicks(split, negatives=5, seed=-3)
+
+
+def train_targets(split):
+    return events_between(np.minimum(1, split.train_lengths), split.train_lengths)
 
 
 @pytest.mark.parametrize("options", [{}, {"negatives": 2, "seed": 5}, {"threshold": 3.0}])

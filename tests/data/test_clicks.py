@@ -82,7 +82,10 @@ def test_each_sample_is_asked_once_and_sees_what_came_before(
     sizes = [int((batch.candidates != 0).sum()) for batch in batches]
     assert all(size == batch_size for size in sizes[:-1])
     assert sum(sizes) == len(table)
-    assert all(batch.candidates.shape[1] <= window for batch in batches)
+    rows = [
+        row[real].unique() for batch in batches for row, real in zip(batch.visible, batch.candidates != 0, strict=True)
+    ]
+    assert max(map(len, rows)) <= window
 
 
 def test_a_row_ends_where_its_last_sample_stands_or_with_the_event_it_is_about(histories, table):
@@ -96,6 +99,13 @@ def test_a_row_ends_where_its_last_sample_stands_or_with_the_event_it_is_about(h
             assert torch.equal(batch.history.lengths, last + 1)  # every sample here is about an event that there is
             if len(table) == 91:  # one sample a moment: the event is the candidate
                 assert torch.equal(before, batch.candidates.gather(1, (batch.candidates != 0).sum(1, True) - 1)[:, 0])
+
+
+def test_what_is_asked_at_one_moment_stays_together(histories):
+    samples = label_by_sampling(histories, events_between(np.ones_like(LENGTHS), LENGTHS), negatives=2)
+    for batch in ClickLoader(histories, samples, batch_size=10_000, window=3, context=5):
+        for visible, real in zip(batch.visible, batch.candidates != 0, strict=True):
+            assert set(visible[real].bincount().tolist()) <= {0, 3}
 
 
 def test_padding_is_zero_and_sees_nothing(histories, table):

@@ -82,6 +82,14 @@ def test_names_of_rows_are_left_out_and_repeated_text_is_kept():
     assert FeatureEncoder.fit(items).names == ("maker",)
 
 
+def test_a_fraction_changes_the_text_of_no_other_value():
+    encoder = FeatureEncoder.fit(pd.DataFrame({"size": [1, 2, 3]}))
+    assert encoder.transform(pd.DataFrame({"size": [1, 2.5, 3, np.nan]})).ravel().tolist() == [1, 0, 3, 0]
+    halves = FeatureEncoder.fit(pd.DataFrame({"size": [0.5, 1, 2]}))
+    assert halves.fields[0].categories == ("0.5", "1", "2")
+    assert halves.transform(pd.DataFrame({"size": [1, 2]})).ravel().tolist() == [2, 3]
+
+
 def test_fields_follow_one_another_in_the_codes():
     items = pd.DataFrame({"genres": ["War|Drama", "Drama"], "maker": ["b", "a"]})
     encoder = FeatureEncoder.fit(items)

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from recattn.batch import History
 from recattn.errors import ConfigError
+from recattn.models import DIN, SIM, TargetAttention
 from recattn.models.item_embedding import ItemEmbedding
 
 CODES = torch.tensor([[0, 0, 0], [1, 2, 3], [1, 0, 1], [2, 0, 0], [0, 0, 0], [1, 2, 3]])
@@ -83,3 +85,18 @@ def test_wrong_features_are_refused():
         made.set_features(CODES[:, :2], MET)
     with pytest.raises(ConfigError, match="must be 0 to 2, got 9"):
         made.set_features(CODES.where(CODES != 2, 9), MET)
+
+
+@pytest.mark.parametrize("kind", [DIN, SIM, TargetAttention])
+def test_an_item_that_was_never_met_has_nothing_of_its_own(kind):
+    """Not even a bias, which training would only lower."""
+    torch.manual_seed(3)
+    model = kind(5, dim=8, feature_sizes=(3, 5), feature_widths=(2, 1))
+    for part in model.modules():
+        if isinstance(part, ItemEmbedding):
+            part.set_features(CODES, MET)
+    assert all(table.feature_sizes for table in model.modules() if isinstance(table, ItemEmbedding))
+    history = History(torch.tensor([[1, 2]]), torch.tensor([2]))
+    model.at_positions(history, torch.tensor([[2]]), torch.arange(1, 6)).sum().backward()
+    assert (model.item_bias.weight.grad[[3, 4, 5]] == 0).all()
+    assert (model.item_bias.weight.grad[[1, 2]] != 0).all()

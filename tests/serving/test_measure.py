@@ -37,6 +37,13 @@ def test_runs_on_other_splits_are_not_averaged(artefact):
         evaluate_runs([artefact, other], command="")
 
 
+def test_runs_that_were_trained_otherwise_are_not_averaged(artefact):
+    other = reseeded(artefact, 1)
+    other.manifest["training"] = {"max_epochs": 7}
+    with pytest.raises(ConfigError, match="training are the same and seeds differ"):
+        evaluate_runs([artefact, other], command="")
+
+
 def test_floors_are_measured_on_the_same_targets(artefact):
     result = evaluate_floor("popularity", Popularity(artefact.split.train), artefact, command="x")
     assert result.split_hash == artefact.split.hash

@@ -24,7 +24,7 @@ def test_a_model_is_measured_on_the_samples_that_it_was_saved_with(clicked, tmp_
     expected = evaluate_clicks(asked.labels, asked.users, [logits])
     assert result.metrics == expected.metrics
     assert result.metrics["auc"]["mean"] > 0.95  # what comes next on the ring was counted
-    labels = "each event against 2 sampled never taken, seed 0"
+    labels = "each event against 2 sampled not taken by then, seed 0"
     assert result.candidates == f"labelled samples ({labels})"
     assert result.clicks == {"labels": labels, "samples_hash": asked.hash, **expected.about}
     assert result.command == "recattn train && recattn evaluate"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
@@ -23,19 +22,19 @@ class Numbering:
 
     def __init__(self, known: Sequence[str] | None = None) -> None:
         self.grow = known is None
-        self._texts = pa.array(["", *(known or ())], pa.large_string())
+        self._numbers = {text: number for number, text in enumerate(["", *(known or ())])}
 
     def __call__(self, texts: pa.Array) -> NDArray[np.int32]:
         """(n,) numbers of (n,) texts."""
         encoded = texts.cast(pa.large_string()).dictionary_encode()
-        found = pc.index_in(encoded.dictionary, self._texts)
-        if self.grow and found.null_count:
-            self._texts = pa.concat_arrays([self._texts, encoded.dictionary.filter(pc.is_null(found))])
-            found = pc.index_in(encoded.dictionary, self._texts)
-        numbers = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+        different = encoded.dictionary.to_pylist()  # those of one block: few beside its rows
+        if self.grow:
+            for text in different:
+                self._numbers.setdefault(text, len(self._numbers))
+        numbers = np.array([self._numbers.get(text, -1) for text in different], np.int32)
         return np.asarray(numbers[encoded.indices.to_numpy(zero_copy_only=False)], np.int32)
 
     @property
     def texts(self) -> "pd.Series[str]":
         """The texts by number, the empty one first."""
-        return pd.Series(self._texts.to_pandas(), dtype="str")
+        return pd.Series(list(self._numbers), dtype="str")

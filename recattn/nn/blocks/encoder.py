@@ -69,7 +69,8 @@ class EncoderBlock(nn.Module):
         keys = self.around_attention.layer_norm(inputs) if self.around_attention.norm == "pre" else inputs
         if bias is not None:
             bias = bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
-            bias = bias.expand(len(inputs), *bias.shape[1:])[rows, :, places].unsqueeze(2)
+            if bias.shape[2] > 1:  # else it is the same for every query
+                bias = bias.expand(len(inputs), *bias.shape[1:])[rows, :, places].unsqueeze(2)
         more: dict[str, Tensor] = {}
         if getattr(self.attention, "rotary", None) is not None:
             more = {

@@ -254,6 +254,6 @@ def test_the_last_places_get_their_own_biases():
     generator = torch.Generator().manual_seed(4)
     each = torch.randn(4, HEADS, LENGTH, LENGTH, generator=generator, dtype=torch.float64)
     shared = torch.randn(1, HEADS, LENGTH, LENGTH, generator=generator, dtype=torch.float64)
-    for bias in ([each, shared], [shared, each[:, 0]], each):
+    for bias in ([each, shared], [shared, each[:, 0]], each, each[:, :, :1]):
         whole = model(events, MASK, bias=bias).output[torch.arange(3), LENGTHS[:3] - 1]
         torch.testing.assert_close(model.last(events, LENGTHS, bias=bias)[:3], whole)
