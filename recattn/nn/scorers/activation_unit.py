@@ -15,6 +15,10 @@ from recattn.nn.dense.dice import Dice
 from recattn.nn.dense.mlp import Activation, make_activation
 from recattn.nn.scorers.dice_pairs import Unit, dice_scores
 from recattn.nn.scorers.pairs import PAIR_ELEMENTS, count_rows, score_pairs
+from recattn.nn.scorers.unit_inference import unit_scores
+
+MANY_QUERIES = 32
+"""From so many queries a history on, each history is scored on its own where nothing is learnt."""
 
 
 class ActivationUnitScorer(nn.Module):
@@ -25,7 +29,7 @@ class ActivationUnitScorer(nn.Module):
     the formula written down. Pairs are scored in blocks of at most ``pairs.PAIR_ELEMENTS`` numbers, except while Dice
     learns: its statistics are those of all real pairs of the batch. One hidden layer of Dice, the paper's unit, then
     touches the real pairs alone (`recattn.nn.scorers.dice_pairs`): training is several times faster, and does without a
-    second derivative.
+    second derivative; and many queries of one history are answered at once (`recattn.nn.scorers.unit_inference`).
 
     query_dim, key_dim: equal. hidden_dims: widths of the hidden layers, at least one.
     activation: ``"dice"`` (the paper), ``"prelu"`` (one slope a layer), ``"sigmoid"`` (authors' code) or ``"relu"``.
@@ -73,6 +77,11 @@ class ActivationUnitScorer(nn.Module):
             mask = mask.broadcast_to(*mask.shape[:-2], query.shape[-2], keys.shape[-2])
         if self._learns_by_pairs(query, keys):
             return self._score_real_pairs(query, keys, mask)
+        if self._answers_many(query, keys):
+            dice, last = cast("Dice", self.activations[0]), cast("nn.Linear", self.layers[0])
+            tables = zip(query.flatten(0, -3), keys.flatten(0, -3), strict=True)
+            answers = [unit_scores(some, offered, self.first, dice, last) for some, offered in tables]
+            return torch.stack(answers).view(*query.shape[:-1], keys.shape[-2])
         of_query, of_key, of_difference, of_product = self.first.weight.chunk(4, dim=1)
         asked = F.linear(query, of_query + of_difference, self.first.bias)
         offered = F.linear(keys, of_key - of_difference)
@@ -93,6 +102,15 @@ class ActivationUnitScorer(nn.Module):
             width=self.query_dim + 2 * sum(self.hidden_dims),
             bound=PAIR_ELEMENTS,
         )
+
+    def _answers_many(self, query: Tensor, keys: Tensor) -> bool:
+        """One hidden layer of Dice, no gradient, and so many queries a history that each is worth a pass of its own."""
+        plain = len(self.hidden_dims) == 1 and self.activation == "dice" and not self.training and query.dim() > 2
+        alike = query.shape[:-2] == keys.shape[:-2] and query.dtype == keys.dtype == self.first.weight.dtype
+        quiet = (
+            not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+        )
+        return plain and alike and quiet and query.shape[-2] >= MANY_QUERIES and min(query.shape[0], keys.shape[-2]) > 0
 
     def _learns_by_pairs(self, query: Tensor, keys: Tensor) -> bool:
         """One hidden layer of Dice in training, and a history of its own for each table of scores."""

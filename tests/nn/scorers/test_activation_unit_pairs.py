@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recattn.nn import ActivationUnitScorer
-from recattn.nn.scorers import pair_blocks
+from recattn.nn.scorers import pair_blocks, unit_inference
 
 HEADS, QUERIES, LENGTH, DIM = 3, 7, 13, 11
 
@@ -162,3 +162,20 @@ def test_blocks_hold_each_real_pair_once():
         assert ((block.keys == row * 11 + key) | (real == 0)).all()
         assert ((block.queries[:, None] == block.cells // 11) | (real == 0)).all()
     assert torch.equal(found.view_as(mask), mask.float())
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+@pytest.mark.parametrize("block", [1, 100, 10**9])
+def test_many_queries_of_a_history_are_answered_as_one_by_one(shape, block, monkeypatch):
+    monkeypatch.setattr(unit_inference, "CACHE_ELEMENTS", block)
+    generator = torch.Generator().manual_seed(2)
+    unit = ActivationUnitScorer(5, 5, hidden_dims=(7,), activation="dice").double().eval()
+    with torch.no_grad():
+        for tensor in (*unit.parameters(), unit.activations[0].running_mean):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+        unit.activations[0].running_var.uniform_(0.5, 2.0, generator=generator)
+        query, keys = (torch.randn(*shape, size, 5, generator=generator, dtype=torch.float64) for size in (37, 11))
+        assert unit._answers_many(query, keys)
+        torch.testing.assert_close(unit(query, keys), unit.reference(query, keys))
+    with torch.enable_grad():
+        assert not unit._answers_many(query, keys)
