@@ -139,7 +139,9 @@ class Recommender:
         lengths = histories.lengths[asked]
         best = np.zeros((len(asked), min(k, len(self.items))), np.int64)
         scores = np.full(best.shape, -np.inf, np.float32)
-        for rows in np.split(np.argsort(-lengths, kind="stable"), range(batch_size, len(asked), batch_size)):
+        longest_first = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(asked), batch_size):
+            rows = longest_first[start : start + batch_size]
             events = pad_histories(histories, asked[rows], lengths[rows])
             with torch.no_grad():
                 found = self._model_scores(events, _moments(request_time, len(rows)), filter_seen=filter_seen)
@@ -190,6 +192,8 @@ class Recommender:
             return pad_histories(known, np.array([number]), known.lengths[[number]]), []
         if user is not None or history is None:
             raise ConfigError("give either user or history")
+        if isinstance(history, str):
+            raise ConfigError(f"history must be a sequence of ids, got the text {history!r}")
         numbers = self.items.encode(list(history), unknown="zero") if len(history) else np.empty(0, np.int32)
         missing = [raw for raw, number in zip(history, numbers, strict=True) if number == 0]
         notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(
@@ -225,6 +229,7 @@ class Recommender:
         num_reasons: int,
         request_time: int | None,
     ) -> list[Scored]:
+        check_count("num_reasons", num_reasons, least=0)
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
             moments = _moments(request_time, 1)

@@ -174,3 +174,22 @@ def test_no_candidates_are_refused(recommender):
 
 def test_a_user_with_a_single_event_is_answered(recommender):
     assert recommender.recommend(7, k=3).source == "model"
+
+
+def test_nobody_gets_nothing(recommender):
+    found = recommender.recommend_many([])
+    assert len(found) == 0
+    assert list(found.columns) == ["user", "rank", "item", "score"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"history": "1000"}, "history must be a sequence of ids, got the text '1000'"),
+        ({"user": 100, "num_reasons": -1}, "num_reasons must be an integer >= 0, got -1"),
+        ({"user": 100, "request_time": 10**20}, "request_time must be whole seconds"),
+    ],
+)
+def test_arguments_of_no_meaning_are_refused(recommender, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        recommender.recommend(**arguments)
