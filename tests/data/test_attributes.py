@@ -137,7 +137,7 @@ def test_events_items_and_users_come_together(tmp_path):
     assert list(data.summary.files) == ["events.csv", "films.tsv", "people.jsonl"]
     assert "1 items have no event" in str(data.summary)
     assert "1 users have events, but no row that describes them" in str(data.summary)
-    assert "1 rows describe an user again" in str(data.summary)
+    assert "1 rows describe users again" in str(data.summary)
 
 
 def test_the_title_column_is_the_item_tables_where_there_is_one(tmp_path):

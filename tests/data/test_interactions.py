@@ -94,7 +94,7 @@ def test_items_and_users_without_events_are_left_out_of_the_catalogue_and_counte
     text = str(data.summary)
     assert "1 items have no event and are left out of the catalogue" in text
     assert "1 items have events, but no row that describes them" in text
-    assert "1 rows describe an item again and are left out" in text
+    assert "1 rows describe items again and are left out" in text
     assert "1 users have no event" in text
 
 
