@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recattn.data.features import FeatureEncoder
+from recattn.data.histories import Histories
 from recattn.data.interactions import Interactions
 from recattn.data.split import Split
 
@@ -48,7 +49,11 @@ def with_features(split: Split, interactions: Interactions) -> tuple[Split, Enco
     items = FeatureEncoder.fit(interactions.items.iloc[met], without=["item", "title"])
     if not items.fields:
         return replace(split, histories=histories), Encoders(users, actions=interactions.actions)
-    codes = items.transform(interactions.items)
-    padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
-    histories = replace(histories, features=padded, feature_sizes=items.sizes, feature_widths=items.widths)
+    histories = with_codes(histories, items.transform(interactions.items), items)
     return replace(split, histories=histories), Encoders(users, items, interactions.actions)
+
+
+def with_codes(histories: Histories, codes: NDArray[np.int32], encoder: FeatureEncoder) -> Histories:
+    """The histories with the items' codes, (num_items, sum of the widths) as the encoder made them."""
+    padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
+    return replace(histories, features=padded, feature_sizes=encoder.sizes, feature_widths=encoder.widths)

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
-from recattn.models.next_item import NextItemModel, window
+from recattn.models.next_item import NextItemModel
+from recattn.models.windows import window
 from recattn.nn import Encoded, Encoder, MultiHeadAttention
 from recattn.nn.blocks.encoder import EncoderFeedForward
 from recattn.nn.blocks.residual import Norm

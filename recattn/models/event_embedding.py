@@ -106,8 +106,7 @@ class EventEmbedding(nn.Module):
             asked = query_times(times, history.mask, now=last_time(history) if now is None else now)
             found = found + self.after(torch.bucketize(asked - times, self.edges, right=True))
         if self.profile is not None:
-            tokens = self.profile(history)
-            found = found + (tokens.values * tokens.known[..., None]).sum(1, keepdim=True)
+            found = found + self.profile(history).told.sum(1, keepdim=True)
         return dropout(found, self.dropout, self.training)
 
 

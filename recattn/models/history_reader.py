@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from recattn.batch import History
 from recattn.models.event_bias import EventBias
-from recattn.models.moments import put_back
-from recattn.models.next_item import window
+from recattn.models.windows import put_back, window
 from recattn.nn import Attended, CategorySearch, Dice, Encoder, SearchedAttention, full_mask
 from recattn.nn.attended import fill_masked
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recattn.batch import History, RankingBatch
-from recattn.models.next_item import leave_out, window
+from recattn.models.windows import leave_out, put_back, window
 
 LEFT_OUT_PAIRS = 2**18
 """`left_out` asks histories with one event left out in pieces of at most this many (candidate, event) pairs."""
@@ -113,18 +113,3 @@ def left_out(score: Score, history: History, asked: Moments, max_length: int) ->
     brought = (torch.cat(lost).movedim(0, -1) * windows.mask[:, None]).unflatten(0, asked.visible.shape)
     wide = put_back(brought, starts, history.items.shape[1])  # (batch, moments, slots, length)
     return wide.flatten(1, 2)[:, asked.place]
-
-
-def put_back(values: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Values (batch, moments, ..., width) of windows, moved to where each stands: (batch, moments, ..., length).
-
-    starts: (batch, moments), where each window begins; 0 outside of it.
-
-    >>> put_back(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[1]]), 4).tolist()
-    [[[0.0, 1.0, 2.0, 0.0]]]
-    """
-    width = values.shape[-1]
-    columns = starts[..., None] + torch.arange(width, device=starts.device)
-    columns = columns.view(*starts.shape, *[1] * (values.dim() - 3), width).expand_as(values)
-    wide = values.new_zeros(*values.shape[:-1], length + width).scatter(-1, columns, values)
-    return wide[..., :length]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from recattn.batch import History, RankingBatch
 from recattn.models.ranker import Ranker
+from recattn.models.windows import leave_out, put_back, window
 
 LEFT_OUT_EVENTS = 2**16
 """`NextItemModel.contributions` reads histories with one event left out in pieces of at most this many events."""
@@ -75,11 +76,8 @@ class NextItemModel(Ranker):
         now = None if moments is None else moments.expand_as(visible).flatten()
         layers = []
         for asked in self._last_weights(windows, now):
-            asked = asked.unflatten(0, visible.shape).movedim(1, -2)  # (batch, [heads,] candidates, width)
-            columns = starts[..., None] + torch.arange(asked.shape[-1], device=visible.device)
-            columns = columns.view(len(asked), *[1] * (asked.dim() - 3), *columns.shape[1:]).expand_as(asked)
-            wide = asked.new_zeros(*asked.shape[:-1], length + asked.shape[-1])
-            layers.append(wide.scatter(-1, columns, asked)[..., :length])
+            asked = asked.unflatten(0, visible.shape)  # (batch, candidates, [heads,] width)
+            layers.append(put_back(asked, starts, length).movedim(1, -2))
         return layers
 
     def contributions(self, batch: RankingBatch) -> Tensor:
@@ -103,10 +101,7 @@ class NextItemModel(Ranker):
             states = self.last_states(leave_out(windows, events), then).unflatten(0, (len(events), -1))
             lost.append(logits - (vectors * states[:, :, None]).sum(-1))  # (events, windows, candidates of a window)
         brought = torch.cat(lost).movedim(0, -1) * windows.mask[:, None]
-        brought = brought.reshape(*batch.candidates.shape, width)
-        columns = (starts[..., None] + torch.arange(width, device=visible.device)).expand_as(brought)
-        everywhere: Tensor = brought.new_zeros(*brought.shape[:-1], length + width).scatter(-1, columns, brought)
-        return everywhere[..., :length]
+        return put_back(brought.reshape(*batch.candidates.shape, width), starts, length)
 
     def _vectors(self, candidates: Tensor) -> Tensor:
         """The candidates' embeddings, (..., dim), 0 for padding."""
@@ -179,54 +174,3 @@ def common_request(history: History, positions: Tensor, moments: Tensor) -> Tens
     expected = torch.where(after, now[:, None], times.gather(1, positions.clamp(max=length - 1)))
     fits = (moments == expected) | (positions == 0)
     return now if bool(fits.all()) else None
-
-
-def window(history: History, positions: Tensor, width: int) -> tuple[History, Tensor]:
-    """The last ``width`` events before each position, as a history of its own.
-
-    positions: (batch, positions), at position p the first p events are visible.
-    Returns a History of batch x positions rows, and where each begins in its history, (batch, positions).
-
-    >>> history = History(torch.tensor([[5, 7, 9]]), torch.tensor([3]))
-    >>> windows, starts = window(history, torch.tensor([[1, 3]]), 2)
-    >>> windows.items.tolist(), windows.lengths.tolist(), starts.tolist()
-    ([[5, 0], [7, 9]], [1, 2], [[0, 1]])
-    """
-    width = min(width, history.items.shape[1])
-    starts = (positions - width).clamp(min=0)
-    lengths = (positions - starts).flatten()
-    steps = torch.arange(width, device=positions.device)
-    real = steps < lengths[:, None]
-    index = torch.where(real, starts.flatten()[:, None] + steps, 0)
-    rows = torch.arange(len(positions), device=positions.device).repeat_interleave(positions.shape[1])[:, None]
-
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows, index] * real
-
-    profile = None if history.profile is None else history.profile[rows[:, 0]]
-    items: Tensor = history.items[rows, index] * real
-    return History(items, lengths, cut(history.times), cut(history.ratings), profile), starts
-
-
-def leave_out(history: History, events: Tensor) -> History:
-    """Every history without the event at one place, for each of several places.
-
-    events: (events,) places from 0. A history too short to have it loses nothing.
-    Returns a History of events x batch rows.
-
-    >>> leave_out(History(torch.tensor([[5, 7, 9]]), torch.tensor([3])), torch.tensor([0, 1])).items.tolist()
-    [[7, 9, 0], [5, 9, 0]]
-    """
-    steps = torch.arange(history.items.shape[1], device=events.device)
-    index = steps + (steps >= events[:, None])
-
-    def without(values: Tensor) -> Tensor:
-        return F.pad(values, (0, 1))[:, index].transpose(0, 1).flatten(0, 1)
-
-    return History(
-        without(history.items),
-        (history.lengths - (history.lengths > events[:, None]).long()).flatten(),
-        None if history.times is None else without(history.times),
-        None if history.ratings is None else without(history.ratings),
-        None if history.profile is None else history.profile.repeat(len(events), 1),
-    )

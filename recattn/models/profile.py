@@ -17,6 +17,11 @@ class Tokens(NamedTuple):
     values: Tensor
     known: Tensor
 
+    @property
+    def told(self) -> Tensor:
+        """The values, 0 for what is unknown, (batch, fields, dim)."""
+        return self.values * self.known[..., None]
+
 
 class ProfileTokens(nn.Module):
     """A key and a value for each profile field, looked up by its code; what is unknown (0) is masked.

@@ -259,7 +259,7 @@ class TargetAttention(Ranker):
         if self.profile is not None:
             tokens = self.profile(history)
             if self.profile_in_readout:
-                told = (tokens.values * tokens.known[..., None]).flatten(1)
+                told = tokens.told.flatten(1)
             else:
                 keys, values = torch.cat([keys, tokens.keys], 1), torch.cat([values, tokens.values], 1)
                 batch, _, queries, _ = bias.shape

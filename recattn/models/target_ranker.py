@@ -213,8 +213,7 @@ class TargetRanker(Ranker):
         content = self.content.items(candidates)
         parts = [content, *(found for found, _ in self._retrieve(history, visible, candidates, content, now))]
         if self.profile is not None and self.profile_in_readout:
-            tokens = self.profile(history)
-            told = (tokens.values * tokens.known[..., None]).flatten(1)
+            told = self.profile(history).told.flatten(1)
             parts.append(told[:, None, None].expand(*candidates.shape, -1))
         real = (candidates != 0) & (visible > 0)[..., None]
         bias = self.item_bias(candidates) * self.content.items.known(candidates)[..., None]

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
@@ -30,6 +29,7 @@ from recattn.data import (
     splits,
     write_clicks,
 )
+from recattn.data.with_features import with_codes
 from recattn.errors import ArtefactError, RecattnError
 from recattn.models import Ranker, Specification, build, describe
 
@@ -207,8 +207,7 @@ def _with_features(histories: Histories, path: Path, encoder: FeatureEncoder | N
     if encoder is None:
         return histories
     codes = np.stack(pd.read_parquet(path, columns=["features"])["features"].tolist()).astype(np.int32)
-    padded: NDArray[np.int32] = np.concatenate([np.zeros((1, codes.shape[1]), np.int32), codes])
-    return replace(histories, features=padded, feature_sizes=encoder.sizes, feature_widths=encoder.widths)
+    return with_codes(histories, codes, encoder)
 
 
 def _read_histories(path: Path, num_items: int, encoder: FeatureEncoder | None) -> tuple[Vocabulary, Histories]:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from recattn.batch import History, RankingBatch
-from recattn.models.moments import moments_of, put_back
+from recattn.models.moments import moments_of
+from recattn.models.windows import put_back
 
 BATCH, CANDIDATES = 2, 7
 

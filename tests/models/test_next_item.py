@@ -3,7 +3,7 @@ import torch
 
 from recattn.batch import History, RankingBatch
 from recattn.models import NARM, BERT4Rec, SlateDecoder, next_item
-from recattn.models.next_item import leave_out, window
+from recattn.models.windows import leave_out, window
 
 HISTORY = History(
     torch.tensor([[3, 5, 7, 2, 9], [4, 6, 0, 0, 0], [0, 0, 0, 0, 0]]),
