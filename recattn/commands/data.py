@@ -1,5 +1,7 @@
 """`recattn data`."""
 
+from typing import Literal
+
 from recattn.commands.console import log, make_table, out
 
 
@@ -10,6 +12,7 @@ def data(
     verify: bool = True,
     item_table: str | None = None,
     user_table: str | None = None,
+    layout: Literal["events", "sequences"] | None = None,
 ) -> None:
     """Fetch, verify and describe a data set; without a name, list what there is.
 
@@ -20,6 +23,7 @@ def data(
         verify: --no-verify accepts files that differ from the published ones, and says so
         item_table: a table with one row for each item, in whose columns its features stand
         user_table: the same for users
+        layout: of a table: events, one a row (default), or sequences, a line a user: the user, then the items
     """
     from recattn.data import SOURCES, load_interactions
 
@@ -37,6 +41,7 @@ def data(
         verify=verify,
         item_table=item_table,
         user_table=user_table,
+        layout=layout,
         say=log.print,
     )
     for line in interactions.summary.lines():

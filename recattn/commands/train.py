@@ -29,6 +29,7 @@ def train(
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    layout: Literal["events", "sequences"] | None = None,
     min_item_events: int = 1,
     split: SplitName | None = None,
     ties: Literal["file", "random"] = "file",
@@ -74,6 +75,7 @@ def train(
         delimiter: of a text table (default: by the file's name)
         encoding: of a text table
         time_unit: of numbers in the time column
+        layout: events, one a row (default), or sequences, a line a user: the user, then the items, oldest first
         min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
             clicks) or global_time (the last tenth of the time)
@@ -143,6 +145,7 @@ def train(
         delimiter=delimiter,
         encoding=encoding,
         time_unit=time_unit,
+        layout=layout,
         say=log.print,
     )
     if min_item_events != 1:

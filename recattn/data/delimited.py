@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from recattn.data.text import DAMAGED
 from recattn.errors import ConfigError, DataError
 
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _OTHER_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", ":": "colons"}
 
 

@@ -15,7 +15,7 @@ from recattn.data.columns import TimeUnit
 from recattn.data.movielens import read_movielens
 from recattn.data.repeats import count_repeats, seen_before
 from recattn.data.summary import Summary, content_hash
-from recattn.data.tables import Columns, from_pandas, read_table, to_arrow
+from recattn.data.tables import Columns, Layout, from_pandas, read_table, to_arrow
 from recattn.errors import ConfigError, DataError
 
 Duplicates = Literal["first", "keep"]
@@ -71,9 +71,10 @@ class Interactions:
         delimiter: str | None = None,
         encoding: str = "utf-8",
         time_unit: TimeUnit = "s",
+        layout: Layout = "events",
         duplicates: Duplicates = "first",
     ) -> Self:
-        """Read a CSV, TSV, Parquet or JSON-lines file; see `tables.read_table` for what is read and refused.
+        """Read a CSV, TSV, Parquet or JSON-lines file, or one of sequences; see `tables.read_table`.
 
         item_table, user_table: files that describe items and users, one row each, see `read_attributes`; their id
             columns are called as in the events.
@@ -83,7 +84,7 @@ class Interactions:
         path = Path(path)
         event_title = title_column if item_table is None else None
         columns = Columns(user_column, item_column, rating_column, time_column, event_title, action_column)
-        frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit)
+        frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit, layout=layout)
         items = users = None
         if item_table is not None:
             items = read_attributes(

@@ -1,6 +1,5 @@
 """JSON lines: one object a line, plain or gzipped."""
 
-import gzip
 import io
 import itertools
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as pj
 
-from recattn.data.delimited import DAMAGED
+from recattn.data.text import read_text
 from recattn.errors import DataError
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.large_string()}
@@ -62,19 +61,7 @@ class JsonLines:
 
     @cached_property
     def _text(self) -> str:
-        try:
-            data = gzip.decompress(self.path.read_bytes()) if self.path.suffix == ".gz" else self.path.read_bytes()
-        except DAMAGED as error:
-            raise DataError(f"{self.path} is damaged or was cut off: {error}") from error
-        try:
-            # checked here because arrow would take wrong bytes inside of a string
-            text = data.decode(self.encoding)
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise DataError(
-                f"{self.path}, line {line}: byte 0x{data[error.start]:02x} is not {self.encoding}; pass "
-                'encoding="latin-1"'
-            ) from error
+        text = read_text(self.path, self.encoding)  # checked here: arrow would take wrong bytes inside of a string
         if not text.strip():
             raise DataError(f"{self.path} is empty")
         return text

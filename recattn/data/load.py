@@ -7,6 +7,7 @@ from recattn.data.download import Progress
 from recattn.data.fetch import Say, fetch
 from recattn.data.interactions import Duplicates, Interactions
 from recattn.data.sources import SOURCES
+from recattn.data.tables import Layout
 from recattn.errors import ConfigError, DataError
 
 
@@ -27,18 +28,19 @@ def load_interactions(
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: TimeUnit | None = None,
+    layout: Layout | None = None,
     duplicates: Duplicates = "first",
     say: Say | None = None,
     progress: Progress | None = None,
 ) -> Interactions:
     """Load a data set by its name, or a table by its path.
 
-    data: a name of ``SOURCES``, or the path of a CSV, TSV, Parquet or JSON-lines file. A name is never a path: write
-        ``./ml-100k`` for a file that is called so.
+    data: a name of ``SOURCES``, or the path of a table: CSV, TSV, Parquet, JSON lines or sequences. A name is never a
+        path: write ``./ml-100k`` for a file that is called so.
     data_dir, source, verify, say, progress: where to look for a named data set, see `fetch`. What ``say`` is told about
         files that are not the published ones is also in the summary.
-    user_column and the other columns, item_table, user_table, delimiter, encoding, time_unit: how to read a table, see
-        `Interactions.from_table`; None is its default. Not allowed with a name.
+    user_column and the other columns, item_table, user_table, delimiter, encoding, time_unit, layout: how to read a
+        table, see `Interactions.from_table`; None is its default. Not allowed with a name.
 
     Raises DataError when ``data`` is neither a name nor a file, and as `fetch` and `Interactions.from_table` do;
     ConfigError when an argument does not belong to this kind of data.
@@ -59,6 +61,7 @@ def load_interactions(
         "delimiter": delimiter,
         "encoding": encoding,
         "time_unit": time_unit,
+        "layout": layout,
     }
     table = {name: value for name, value in asked.items() if value is not None}
     if str(data) in SOURCES:

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
 
 from recattn.data import columns as check
 from recattn.data.columns import Locate, TimeUnit
-from recattn.data.table_files import open_table
+from recattn.data.sequence_file import SequenceFile
+from recattn.data.table_files import TableFile, open_table
 from recattn.errors import ConfigError, DataError
+
+Layout: TypeAlias = Literal["events", "sequences"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def read_table(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     time_unit: TimeUnit = "s",
+    layout: Layout = "events",
 ) -> pd.DataFrame:
     r"""Read events, one a row, in the order of the file.
 
@@ -57,9 +62,10 @@ def read_table(
 
     path, delimiter, encoding: see `open_table`.
     time_unit: what numeric times count: "s", "ms", "us" or "ns".
+    layout: "events", one a row, or "sequences": a line for each user, who stands before the items, see `SequenceFile`.
 
     Raises DataError naming file, line and column for whatever cannot be read as such a table; ConfigError for a
-    ``delimiter``, ``encoding`` or ``time_unit`` that does not exist.
+    ``delimiter``, ``encoding``, ``time_unit`` or ``layout`` that does not exist, and for columns of sequences.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -69,12 +75,22 @@ def read_table(
     [{'user': 'a', 'item': 5, 'time': 978307200}]
     """
     columns = columns or Columns()
-    file = open_table(path, delimiter=delimiter, encoding=encoding)
+    file = _open(Path(path), columns, layout, delimiter, encoding)
     _require(columns, file.names(), file.top)
     table = file.read(list(dict.fromkeys(columns.named().values())))
     if table.num_rows == 0:
         raise DataError(f"{file.path} is empty: it names columns, but has no rows")
     return checked(table, columns, file.where, time_unit)
+
+
+def _open(path: Path, columns: Columns, layout: Layout, delimiter: str | None, encoding: str) -> TableFile:
+    if layout == "events":
+        return open_table(path, delimiter=delimiter, encoding=encoding)
+    if layout != "sequences":
+        raise ConfigError(f"layout={layout!r} is not allowed; choose 'events' or 'sequences'")
+    if columns != Columns() or delimiter is not None:
+        raise ConfigError("layout='sequences': a line is a user and items, without columns; leave out what names them")
+    return SequenceFile(path, encoding)
 
 
 def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUnit = "s") -> pd.DataFrame:

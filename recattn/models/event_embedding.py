@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from recattn.batch import History
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.profile import ProfileTokens
-from recattn.models.rating_levels import check_levels, rating_codes
+from recattn.models.rating_levels import RatingEmbedding, check_levels
 from recattn.nn.checks import check_choice, check_count, check_fraction, check_positive
 from recattn.nn.dense.dropout import dropout
 from recattn.nn.positions.gaps import bucket_edges, query_times
@@ -41,7 +41,6 @@ class EventEmbedding(nn.Module):
     torch.Size([1, 3, 6])
     """
 
-    levels: Tensor
     edges: Tensor
 
     def __init__(
@@ -72,12 +71,11 @@ class EventEmbedding(nn.Module):
             num_items, dim, feature_sizes=feature_sizes, feature_widths=feature_widths, embedding_std=embedding_std
         )
         self.position = LearnedPosition(max_length, dim, from_end=False) if learned_positions else None
-        self.rating = nn.Embedding(len(rating_levels), dim) if rating_levels else None
+        self.rating = RatingEmbedding(rating_levels, dim) if rating_levels else None
         self.before = nn.Embedding(GAP_BUCKETS, dim) if times != "none" else None
         self.after = nn.Embedding(GAP_BUCKETS, dim) if times == "request" else None
         self.profile = ProfileTokens(profile_sizes, dim, dropout=dropout) if profile_sizes else None
         self.register_buffer("edges", bucket_edges(GAP_BUCKETS), persistent=False)
-        self.register_buffer("levels", torch.tensor(tuple(rating_levels), dtype=torch.float32), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -98,7 +96,7 @@ class EventEmbedding(nn.Module):
         if self.position is not None:
             found = found + self.position(history.mask)
         if self.rating is not None and history.ratings is not None:
-            found = found + self.rating(rating_codes(history.ratings, self.levels))
+            found = found + self.rating(history.ratings)
         times = history.times
         if self.before is not None and times is not None:
             found = found + self.before(torch.bucketize(since_previous(times), self.edges, right=True))

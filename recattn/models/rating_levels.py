@@ -1,10 +1,11 @@
-"""Ratings as codes: which of the levels that occur."""
+"""Ratings as codes, which of the levels that occur, and as vectors."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recattn.errors import ConfigError
 
@@ -26,3 +27,26 @@ def rating_codes(ratings: Tensor, levels: Tensor) -> Tensor:
     [0, 1, 2, 2]
     """
     return torch.searchsorted(levels, ratings.to(levels.dtype)).clamp(max=len(levels) - 1)
+
+
+class RatingEmbedding(nn.Module):
+    """A vector for each rating that occurs.
+
+    levels: as `check_levels` wants them, at least one. dim: width.
+
+    >>> RatingEmbedding((1, 2.5, 4), 6)(torch.tensor([[4.0, 1.0]])).shape
+    torch.Size([1, 2, 6])
+    """
+
+    levels: Tensor
+
+    def __init__(self, levels: Sequence[float], dim: int) -> None:
+        super().__init__()
+        check_levels(levels)
+        self.dim = dim
+        self.register_buffer("levels", torch.tensor(tuple(levels), dtype=torch.float32), persistent=False)
+        self.weight = nn.Parameter(torch.randn(len(levels), dim))
+
+    def forward(self, ratings: Tensor) -> Tensor:
+        """(..., dim) of ratings (...)."""
+        return F.embedding(rating_codes(ratings, self.levels), self.weight)

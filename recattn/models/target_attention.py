@@ -14,7 +14,7 @@ from recattn.models.event_bias import EventBias
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
-from recattn.models.rating_levels import check_levels
+from recattn.models.rating_levels import RatingEmbedding, check_levels
 from recattn.models.transitions import TransitionHead
 from recattn.nn import ScaledDotScorer, Softmax
 from recattn.nn.attention.factored import factored_readout
@@ -65,6 +65,8 @@ class TargetAttention(Ranker):
     time_aware: measure that time up to the request instead; such a model knows more than one that is not told when its
         answer is wanted, and is compared with its like.
     rating_levels: the ratings that occur, ascending; each gets a learned bias. Empty: ratings are not read.
+    embed_ratings: in place of the bias, add a vector of the rating to the event's key and value: how things like the
+        candidate were rated is then what is retrieved, and not only a matter of weight.
     profile_sizes: codes of each profile field, 0 (unknown) included; each field that is known becomes one more key and
         value.
     feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
@@ -98,6 +100,7 @@ class TargetAttention(Ranker):
         use_times: bool = True,
         time_aware: bool = False,
         rating_levels: Sequence[float] = (),
+        embed_ratings: bool = False,
         profile_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
@@ -127,7 +130,8 @@ class TargetAttention(Ranker):
         self.separate_tables, self.recency = separate_tables, recency
         self.use_times, self.time_aware = use_times, time_aware
         self.readout_dims, self.readout_activation = tuple(readout_dims), readout_activation
-        self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
+        self.rating_levels, self.embed_ratings = tuple(rating_levels), embed_ratings
+        self.profile_sizes = tuple(profile_sizes)
         self.profile_in_readout, self.transitions = profile_in_readout, transitions
         self.dropout, self.embedding_std = dropout, embedding_std
         self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
@@ -151,8 +155,14 @@ class TargetAttention(Ranker):
         # The counted keys weigh the events in a way of their own: one more head of biases, the last.
         slopes = [0.5 * 0.3**head for head in range(num_heads)] + [0.2] * bool(transitions)
         self.event_bias = EventBias(
-            len(slopes), recency=recency, slopes=slopes, times=use_times, rating_levels=self.rating_levels
+            len(slopes),
+            recency=recency,
+            slopes=slopes,
+            times=use_times,
+            rating_levels=() if embed_ratings else self.rating_levels,
         )
+        self.rating_values = RatingEmbedding(rating_levels, dim) if embed_ratings and rating_levels else None
+        self.rating_keys = copy.deepcopy(self.rating_values) if separate_tables else self.rating_values
         self.transition_head = TransitionHead(num_items, horizon=transitions) if transitions else None
         self.reset_parameters()
 
@@ -161,8 +171,9 @@ class TargetAttention(Ranker):
         of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
         for table in dict.fromkeys(of_items):  # one table may be all four
             table.reset_parameters()
-        for weight in () if self.profile is None else self.profile.parameters():
-            nn.init.normal_(weight, std=self.embedding_std)
+        for part in (self.profile, self.rating_values, self.rating_keys if self.separate_tables else None):
+            for weight in () if part is None else part.parameters():
+                nn.init.normal_(weight, std=self.embedding_std)
         nn.init.zeros_(self.item_bias.weight)
 
     def forward(self, batch: RankingBatch) -> Tensor:
@@ -255,6 +266,8 @@ class TargetAttention(Ranker):
         log_counted = None if self.transition_head is None else bias[:, -1].masked_fill(~mask, -math.inf)
         bias = bias[:, : self.num_heads]
         keys, values = self.key_table(history.items), self.value_table(history.items)
+        if self.rating_keys is not None and self.rating_values is not None and history.ratings is not None:
+            keys, values = keys + self.rating_keys(history.ratings), values + self.rating_values(history.ratings)
         told = None
         if self.profile is not None:
             tokens = self.profile(history)

@@ -104,7 +104,12 @@ MODELS: dict[str, list[Case]] = {
     ],
     "MeanPooling": [
         Case("defaults", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,)), exact_train=False),
-        Case("relu", lambda: rmodels.MeanPooling(NUM_ITEMS, dim=DIM, readout_dims=(13,), readout_activation="relu")),
+        Case(
+            "relu",
+            lambda: rmodels.MeanPooling(
+                NUM_ITEMS, dim=DIM, readout_dims=(13,), readout_activation="relu", rating_levels=(1, 2, 3.5, 5)
+            ),
+        ),
     ],
     "SDIM": ranker_cases(rmodels.SDIM, num_groups=4, num_bits=2),
     "SIM": [
@@ -201,6 +206,7 @@ MODELS: dict[str, list[Case]] = {
         Case("plain", target_attention(recency=False, use_times=False, transitions=0, separate_tables=False)),
         Case("short-reader", target_attention(max_length=3, weighting=Softmax(temperature=0.7), **EVERYTHING)),
         Case("time-aware", target_attention(time_aware=True, **EVERYTHING)),
+        Case("embedded-ratings", target_attention(embed_ratings=True, **EVERYTHING)),
         Case("mlp", target_attention(max_length=5, time_aware=True, readout_dims=(13,), **EVERYTHING)),
         Case("mlp-dice", target_attention(readout_dims=(13,), readout_activation="dice"), exact_train=False),
         Case("additive-topk", target_attention(scorer=AdditiveScorer(7, 7, hidden_dim=5), weighting=TopK(2))),

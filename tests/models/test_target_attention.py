@@ -75,6 +75,31 @@ def test_known_answer_with_recency(tiny):
     assert aged(ask(1, 2))[0, 0].item() == pytest.approx(6 / 5 + 10 * 6 * 4 / 5 + 0.25)
 
 
+def test_known_answer_with_embedded_ratings(tiny):
+    """Rated 5 an event's key grows by log 2, which doubles its weight, and its value by (6, 0)."""
+    told = TargetAttention(
+        5, dim=2, num_heads=1, scorer=rnn.DotScorer(), rating_levels=(1, 5), embed_ratings=True, **PLAIN
+    )
+    told = told.double().eval()
+    told.load_state_dict(tiny.state_dict(), strict=False)
+    with torch.no_grad():
+        told.rating_keys.weight[:] = torch.tensor([[0.0, 0.0], [math.log(2), 0.0]])
+        told.rating_values.weight[:] = torch.tensor([[0.0, 0.0], [6.0, 0.0]])
+    logits = told(ask(1, 2, ratings=torch.tensor([[1.0, 5.0]])))
+    # weights 1/5 and 4/5 of (6, 0) and (6, 6)
+    assert logits[0, 0].item() == pytest.approx(6 + 10 * 6 * 4 / 5 + 0.25)
+    assert told(ask(1, 2))[0, 0].item() == pytest.approx(2 + 10 * 4 + 0.25)  # without ratings 1/3 and 2/3
+
+
+def test_embedded_ratings_take_the_place_of_the_bias():
+    model = TargetAttention(NUM_ITEMS, dim=14, rating_levels=(1, 3), embed_ratings=True)
+    assert model.event_bias.rating is None
+    assert model.rating_keys is not model.rating_values
+    shared = TargetAttention(NUM_ITEMS, dim=14, rating_levels=(1, 3), embed_ratings=True, separate_tables=False)
+    assert shared.rating_keys is shared.rating_values
+    assert TargetAttention(NUM_ITEMS, dim=14, embed_ratings=True).rating_values is None  # data without ratings
+
+
 def test_order_matters_with_recency_and_not_without():
     batch = random_batch()
     turned = batch._replace(history=batch.history._replace(items=batch.history.items.flip(1)))
