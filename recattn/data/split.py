@@ -113,6 +113,17 @@ class Split:
         )
 
     @property
+    def before_test(self) -> "Split":
+        """The same with the validation part to train on as well: all up to each user's last validation target.
+
+        In no case a test target or what follows it. Its validation targets are those of the split, and trained on.
+        """
+        ends = self.train_lengths.copy()
+        np.maximum.at(ends, self.validation.users, self.validation.positions + 1)
+        np.minimum.at(ends, self.test.users, self.test.positions)
+        return replace(self, train_lengths=ends)
+
+    @property
     def hash(self) -> str:
         """sha256 of name, arguments and every array, the same on each machine: equal hashes are equal splits."""
         digest = hashlib.sha256(json.dumps([self.name, dict(self.arguments)], sort_keys=True).encode())

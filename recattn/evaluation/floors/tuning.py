@@ -2,10 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from torch import Tensor
 
 from recattn.batch import History
@@ -87,8 +86,7 @@ def tune(
 def known_before(split: Split, part: Part) -> Histories:
     """The events on which a model may be fitted that is to rank the part's targets.
 
-    For validation the training events. For test the training events and those up to each user's last validation
-    target, and in no case a test target or what follows it.
+    For validation the training events, for test those of `Split.before_test`.
 
     >>> from recattn.data.splits import leave_one_out
     >>> h = Histories(np.array([1, 2, 3, 4], np.int32), np.array([0, 4]), num_items=4)
@@ -96,12 +94,7 @@ def known_before(split: Split, part: Part) -> Histories:
     >>> known_before(split, "validation").items.tolist(), known_before(split, "test").items.tolist()
     ([1, 2], [1, 2, 3])
     """
-    if part == "validation":
-        return split.train
-    ends = split.train_lengths.copy()
-    np.maximum.at(ends, split.validation.users, split.validation.positions + 1)
-    np.minimum.at(ends, split.test.users, split.test.positions)
-    return replace(split, train_lengths=ends).train
+    return split.train if part == "validation" else split.before_test.train
 
 
 def fit_floors(
