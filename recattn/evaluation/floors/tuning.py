@@ -63,6 +63,7 @@ def tune(
     Returns the trials by NDCG@10, best first, ties in the grid's order: ``tune(...)[0].settings`` is the choice.
     Raises ConfigError for decays with a floor that has none, or a split without validation targets.
 
+    >>> import numpy as np
     >>> from recattn.data.splits import leave_one_out
     >>> h = Histories(np.tile(np.arange(1, 8, dtype=np.int32), 3), np.array([0, 7, 14, 21]), num_items=7)
     >>> tune(TransitionCounts, {"horizon": (1, 5)}, leave_one_out(h))[0].settings["horizon"]
@@ -88,6 +89,7 @@ def known_before(split: Split, part: Part) -> Histories:
 
     For validation the training events, for test those of `Split.before_test`.
 
+    >>> import numpy as np
     >>> from recattn.data.splits import leave_one_out
     >>> h = Histories(np.array([1, 2, 3, 4], np.int32), np.array([0, 4]), num_items=4)
     >>> split = leave_one_out(h)
