@@ -79,7 +79,7 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
     return parser
 
 
-OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "feature_sizes", "feature_widths")
+OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "context_sizes", "feature_sizes", "feature_widths")
 """Arguments of models that follow from the data."""
 POSITIONAL: dict[str, Any] = {"name": "?", "run": None, "runs": "+"}
 """Arguments that are given without a flag, and how many of them."""
