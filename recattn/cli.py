@@ -95,7 +95,9 @@ def _with_default_model(arguments: list[str]) -> list[str]:
     """``train --model.dim 32`` means the default model's."""
     named = any(argument == "--model" or argument.startswith(("--model=", "--config")) for argument in arguments)
     if "train" in arguments[:1] and not named:
-        return ["train", f"--model={commands.DEFAULT_MODEL}", *arguments[1:]]
+        tabled = "--layout clicks" in " ".join(arguments).replace("=", " ")
+        default = commands.DEFAULT_TABLE_MODEL if tabled else commands.DEFAULT_MODEL
+        return ["train", f"--model={default}", *arguments[1:]]
     return arguments
 
 

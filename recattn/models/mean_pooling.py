@@ -25,7 +25,7 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
     dropout: float = 0.0,
     embedding_std: float = 0.05,
 ) -> TargetAttention:
-    """logit_c = MLP([mean of e_j over the history, e_c, profile, context_c]) + bias_c: `DIN` with equal weights for all events.
+    """logit_c = MLP([mean of e_j over the history, e_c, profile, context_c]) + bias_c: `DIN` with equal weights.
 
     The pooled vector is the same for all candidates. With ``recency``, ``use_times`` or ``rating_levels`` the mean is
     weighed by what the event is, still not by the candidate. Zhou et al. (KDD 2018) call it the base model (section

@@ -77,7 +77,7 @@ def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
     def by_slot(values: Tensor) -> Tensor:
         found = values.new_zeros(len(values), len(sizes) * slots, *values.shape[2:])
         found[:, place] = values
-        return found.unflatten(1, (-1, slots))
+        return found.view(len(values), len(sizes), slots, *values.shape[2:])
 
     def by_moment(values: Tensor) -> Tensor:
         found = values.new_zeros(len(values), len(sizes))

@@ -45,7 +45,8 @@ class RankerOptions(TypedDict, total=False):
 class TargetRanker(Ranker):
     """Any attention layer retrieves from the history for the candidate, and an MLP makes the logit of it.
 
-        logit_c = MLP([x_c, layer(q_c, keys, values), short_layer(q_c, last keys, last values), profile, context_c]) + bias_c
+        logit_c = MLP([x_c, layer(q_c, keys, values), short_layer(q_c, last keys, last values), profile, context_c])
+                  + bias_c
 
     q_c and keys: embeddings of the candidate and of the events, x_c and values: the same; with ``separate_tables`` from
     tables of their own, one pair for matching and one for content, as DARE (Feng et al., ICLR 2025) proposes to keep
@@ -68,7 +69,8 @@ class TargetRanker(Ranker):
         False: each known one is a further key and value beside the history.
     context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
     feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
-    dropout: in [0, 1), of the events' embeddings and of whole profile fields and columns of context. embedding_std: of embeddings, at first.
+    dropout: in [0, 1), of the events' embeddings and of whole profile fields and columns of context.
+    embedding_std: of embeddings, at first.
     Raises ConfigError for values outside of these, and for layers of another width.
 
     Nothing visible: what is retrieved is 0, and the MLP makes of it what it does.

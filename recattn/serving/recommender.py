@@ -215,9 +215,9 @@ class Recommender:
         return found[0].clone(), "model"
 
     def _model_scores(self, events: History, moments: Tensor | None, *, filter_seen: bool) -> Tensor:
-        """(batch, num_items + 1), -inf for what is not retrieved."""
+        """(batch, items + 1), -inf for what is not retrieved."""
         if self.pipeline is None:
-            return self.model.score_all(events, moments)
+            return self.model.score_all(events, moments)[:, : len(self.items) + 1]  # a click table's has more
         return self.pipeline(events, moments, events.items if filter_seen else None)
 
     def _answer(
