@@ -49,7 +49,14 @@ def tables(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(tables) -> list[str]:
-    return ["--layout", "clicks", "--data", str(tables / "train.csv"), "--validation-table", str(tables / "validation.csv")]
+    return [
+        "--layout",
+        "clicks",
+        "--data",
+        str(tables / "train.csv"),
+        "--validation-table",
+        str(tables / "validation.csv"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +143,9 @@ def test_seeds_are_averaged(run, command, tables, tmp_path, capsys):
     one, two = (measured([each, "--data", tables / "test.csv"], capsys) for each in (run, other))
     both = measured([run, other, "--data", tables / "test.csv"], capsys)
     assert both["seeds"] == [0, 3]
-    assert both["metrics"]["auc"]["mean"] == pytest.approx((one["metrics"]["auc"]["mean"] + two["metrics"]["auc"]["mean"]) / 2)
+    assert both["metrics"]["auc"]["mean"] == pytest.approx(
+        (one["metrics"]["auc"]["mean"] + two["metrics"]["auc"]["mean"]) / 2
+    )
 
 
 def test_a_share_of_the_users_may_choose_the_epoch_and_columns_have_any_name(tables, tmp_path, capsys):
@@ -146,7 +155,16 @@ def test_a_share_of_the_users_may_choose_the_epoch_and_columns_have_any_name(tab
     named = {"label": "clk", "user_id": "who", "item_id": "what", "item_history": "had"}
     frame.rename(columns=named).to_csv(tmp_path / "t.txt", index=False, sep=";")
     columns = ["--user-column", "who", "--item-column", "what", "--label-column", "clk", "--history-column", "had"]
-    columns += ["--history-separator", " ", "--delimiter", ";", "--ignored-columns", "junk", "--context-columns", "hour"]
+    columns += [
+        "--history-separator",
+        " ",
+        "--delimiter",
+        ";",
+        "--ignored-columns",
+        "junk",
+        "--context-columns",
+        "hour",
+    ]
     train = ["train", "--layout=clicks", "--data", str(tmp_path / "t.txt"), *columns, "--validation-share", "0.2"]
     assert main([*train, *FAST, "--output", str(tmp_path / "run")]) == 0
     assert "features of items are not used" not in capsys.readouterr().err
@@ -203,7 +221,10 @@ def test_mistakes_are_told_in_one_line(command, tables, tmp_path, capsys):
         ([*command, "--loss", "bce"], "loss is 'bce', but objective 'clicks' has no use for it"),
         ([*command, "--objective", "next_item"], "objective is 'next_item', but layout 'clicks' has no use for it"),
         ([*command, "--ties", "random"], "ties is 'random', but layout 'clicks' has no use for it"),
-        (["--data", tables / "train.csv", "--label-column", "x"], "label_column is 'x', but layout 'events' has no use"),
+        (
+            ["--data", tables / "train.csv", "--label-column", "x"],
+            "label_column is 'x', but layout 'events' has no use",
+        ),
     ]
     for arguments, message in cases:
         assert message in line([*train, *arguments], capsys)

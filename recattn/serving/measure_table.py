@@ -22,7 +22,8 @@ def evaluate_table_runs(
 
     data: a table with the columns of the one that was trained on, read with what was learnt from that; delimiter,
         encoding: see `open_table`.
-    The result's users, interactions and split_hash are those of the rows. Raises ConfigError as `evaluate_runs` does,
+    The result's users, interactions and split_hash are those of the rows; its clicks also say how many ids of these the
+    training lacked ("unknown"). Raises ConfigError as `evaluate_runs` does,
     for a model that was not trained on a click table and for rows whose labels are all equal; DataError as
     `read_click_table` does.
     """
@@ -43,5 +44,5 @@ def evaluate_table_runs(
         users=found.about["users"],
         interactions=len(table),
         split_hash=known,
-        clicks={"labels": labels, "samples_hash": known, **found.about},
+        clicks={"labels": labels, "samples_hash": known, "unknown": table.unknown, **found.about},
     )

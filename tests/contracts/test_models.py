@@ -663,6 +663,7 @@ def test_context_is_read_by_models_made_for_it_and_speaks_of_its_own_candidate_a
     model, batch = make(case), batch_of(history_of(), visible=visible)
     plain, brought = model(batch), model.contributions(batch)
     assert brought.isfinite().all()
+    assert torch.allclose(model.contributions(batch._replace(context=None)), brought) != reads_context(model)
     real, apart = batch.candidates != 0, torch.zeros(CANDIDATES, dtype=torch.bool)
     apart[[2, 7]] = True
     other = (batch.context + 1) % torch.tensor(CONTEXT_SIZES)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -53,8 +54,10 @@ def test_a_saved_model_gives_the_same_numbers_on_a_table_as_before_it_was_saved(
     after = load_artefact(tmp_path / "saved")
     assert evaluate_table_runs([after], path, command="recattn evaluate") == before
     assert (before.users, before.interactions, before.items) == (4, 6, 3)
+    assert before.clicks["unknown"] == {"users of histories": 1, "candidates": 2, "events of histories": 1}
     assert after.histories.of(0).tolist() == [1, 2]
     assert after.histories.num_items == clicked.model.num_items
+    assert np.array_equal(after.histories.features, clicked.histories.features)
 
 
 def test_only_a_model_of_a_click_table_is_measured_on_one(clicked, artefact, tmp_path):
