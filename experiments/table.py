@@ -122,14 +122,17 @@ def planted() -> str:
     return "\n".join(lines)
 
 
-def ml_1m() -> str:
-    """A row for each floor and model of experiments/ml-1m, called as its file."""
-    results = [read_result(ROOT / "experiments" / "ml-1m" / f"{name}.json") for name in (*FLOORS, *ML_1M)]
-    labels = [
-        f"{name} (time-aware)" if result.time_aware else name
-        for name, result in zip((*FLOORS, *ML_1M), results, strict=True)
-    ]
-    return markdown_table(results, ("hr@10", "ndcg@10", "hr@50", "mrr"), labels=labels)
+def next_items(folder: str) -> str:
+    """A row for each floor and model of a folder of experiments, called as its file; models by NDCG@10, rising.
+
+    What is in PUBLISHED has a protocol and a table of its own.
+    """
+    results = {path.stem: read_result(path) for path in (ROOT / "experiments" / folder).glob("*.json")}
+    models = [name for name in results if name not in {*FLOORS, *PUBLISHED}]
+    models.sort(key=lambda name: results[name].metrics["ndcg@10"]["mean"])
+    names = [*(name for name in FLOORS if name in results), *models]
+    labels = [f"{name} (time-aware)" if results[name].time_aware else name for name in names]
+    return markdown_table([results[name] for name in names], ("hr@10", "ndcg@10", "hr@50", "mrr"), labels=labels)
 
 
 def ml_1m_costs() -> str:
@@ -245,7 +248,7 @@ def main() -> None:
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "ml-100k", table)
     for page in ("README.md", "experiments/README.md"):
-        update_readme_table(ROOT / page, "ml-1m", ml_1m())
+        update_readme_table(ROOT / page, "ml-1m", next_items("ml-1m"))
     update_readme_table(ROOT / "experiments" / "README.md", "ml-1m-costs", ml_1m_costs())
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "replications", replications())

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from recattn import commands
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     given = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        parsed = _parser(train="train" in given).parse_args(_with_default_model(given))
+        parsed = _parser(train="train" in given).parse_args(_model_first(given))
         name = parsed.command
         chosen = parsed[name].as_dict()
         chosen.pop("config", None)
@@ -91,14 +92,27 @@ def _underscored(argument: str) -> str:
     return flag.replace("-", "_").replace("__", "--", 1) + equals + value if flag.startswith("--") else argument
 
 
-def _with_default_model(arguments: list[str]) -> list[str]:
-    """``train --model.dim 32`` means the default model's."""
-    named = any(argument == "--model" or argument.startswith(("--model=", "--config")) for argument in arguments)
-    if "train" in arguments[:1] and not named:
-        tabled = "--layout clicks" in " ".join(arguments).replace("=", " ")
-        default = commands.DEFAULT_TABLE_MODEL if tabled else commands.DEFAULT_MODEL
-        return ["train", f"--model={default}", *arguments[1:]]
-    return arguments
+def _model_first(arguments: list[str]) -> list[str]:
+    """``train`` with what says which model is meant before the model's arguments: the parser reads them in this order.
+
+    ``train --model.dim 32`` alone means the default model's, which is another one for click tables.
+
+    >>> _model_first(["train", "--model.dim", "32", "--model", "recattn.models.DIN"])
+    ['train', '--model', 'recattn.models.DIN', '--model.dim', '32']
+    """
+    if arguments[:1] != ["train"]:
+        return arguments
+    chosen: list[str] = []
+    others: list[str] = []
+    words = iter(arguments[1:])
+    for word in words:
+        if word in {"--model", "--config"}:
+            chosen += [word, *islice(words, 1)]
+        else:
+            (chosen if word.startswith(("--model=", "--config=")) else others).append(word)
+    tabled = "--layout clicks" in " ".join(others).replace("=", " ")
+    default = commands.DEFAULT_TABLE_MODEL if tabled else commands.DEFAULT_MODEL
+    return ["train", *(chosen or [f"--model={default}"]), *others]
 
 
 if __name__ == "__main__":

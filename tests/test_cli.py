@@ -214,9 +214,31 @@ def test_own_data_with_features_and_actions_goes_through_every_command(table, tm
     assert json.loads((folder / "features.json").read_text())["actions"] == ["buy", "cart", "return", "share", "view"]
     assert main(["evaluate", str(folder), "--json"]) == 0
     capsys.readouterr()
-    for asked in (["--user", "u0"], ["--history", "103,104"]):
+    history = tmp_path / "history.csv"
+    history.write_text("time,item,action\n1970-01-02,104,buy\n1970-01-01,103,view\n1970-01-01,999,view\n")
+    for asked in (["--user", "u0"], ["--history", "103,104"], ["--history-table", str(history)]):
         assert main(["recommend", str(folder), *asked, "--k", "1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["items"][0]["title"].startswith("No ")
+    asked = ["score", str(folder), "--candidates", "105", "--json"]
+    scores = []
+    for told in (["--profile", "likes=x|y1"], ["--profile", "likes=x"], ["--profile", "likes=z=w"], []):
+        assert main([*asked, "--history-table", str(history), *told]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        scores.append(answer["items"][0]["score"])
+        assert "left out of the history, as the model does not know them: 999" in answer["notes"]
+        strange = "unknown to the model and left out of the profile: likes 'z=w'" in answer["notes"]
+        assert strange == ("likes=z=w" in told)
+    assert len({round(score, 5) for score in scores}) == 3
+    assert scores[2] == pytest.approx(scores[3])
+    for line, wrong in (
+        ("x,103,view", "neither a number nor an ISO date"),
+        ("1,103,sell", "'sell' is none of the model's"),
+    ):
+        history.write_text(f"time,item,action\n7,104,buy\n{line}\n")
+        assert main(["recommend", str(folder), "--history-table", str(history)]) == 2
+        assert re.search(f"history.csv, line 3, column '(time|action)': .*{wrong}", capsys.readouterr().err)
+    assert main(["recommend", str(folder), "--user", "u0", "--profile", "liks=x"]) == 2
+    assert "the profile has no field 'liks'; its fields are likes" in capsys.readouterr().err
     plain = ["--no-use-features", "--no-use-profile", "--no-use-ratings", "--overwrite"]
     assert main(["train", "--output", str(folder), *given, *plain, "--model.dim", "8", "--max-epochs", "1"]) == 0
     assert re.search(
@@ -254,10 +276,37 @@ def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
     assert "transitions: 0" in (folder / "model.yaml").read_text()
 
 
+@pytest.mark.parametrize("chosen", [["--model", "recattn.models.DIN"], ["--config", "CONFIG"]])
+def test_a_model_may_be_named_after_its_arguments(columns, tmp_path, chosen):
+    config = tmp_path / "din.yaml"
+    config.write_text("model:\n  class_path: recattn.models.DIN\n  init_args: {dim: 8}\nmax_epochs: 3\n")
+    chosen = [str(config) if word == "CONFIG" else word for word in chosen]
+    folder = tmp_path / "din"
+    given = ["--model.dim", "4", "--max-epochs", "1", *chosen]
+    assert main(["train", "--output", str(folder), *columns, *given]) == 0
+    assert re.search(r"^ +dim: 4$", (folder / "model.yaml").read_text(), re.MULTILINE)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["model"], manifest["training"]["max_epochs"]) == ("recattn.models.DIN", 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["recommend", "RUN", "--user", "nobody"], "nobody"),
+        (["recommend", "RUN", "--history", "103", "--history-table", "x.csv"], "either --history or --history-table"),
+        (["recommend", "RUN", "--user", "u0", "--history-table", "x.csv"], "either user or history"),
+        (["recommend", "RUN", "--history-table", "x.csv"], "x.csv: there is no such file"),
+        (
+            ["recommend", "RUN", "--user", "u0", "--profile", "age=3"],
+            "TargetAttention was trained without and reads none",
+        ),
+        (
+            ["score", "RUN", "--user", "u0", "--candidates", "100", "--profile", "a=b,3"],
+            "'3' is not field=value; .* quoted",
+        ),
+        (["recommend", "RUN", "--user", "u0", "--profile", "=3"], "'=3' is not field=value"),
+        (["recommend", "RUN", "--user", "u0", "--profile", "a=1,a=2"], "a is given twice"),
+        (["recommend", "RUN", "--user", "u0", "--profile", '"a=1'], "cannot be read .unexpected end"),
         (["recommend", "RUN"], "either user or history"),
         (["recommend", "RUN", "--user", "u0", "--k", "0"], "k must be"),
         (["score", "RUN", "--user", "u0", "--candidates", "100,31337"], "31337"),

@@ -1,18 +1,17 @@
 """`recattn recommend` and `recattn score`."""
 
-import re
+import csv
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
 from recattn.commands.console import log, out, print_json
-
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
+from recattn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from recattn.data.vocabulary import RawId
     from recattn.serving import Answer, Recommender
 
 
@@ -20,6 +19,8 @@ def recommend(
     run: str,
     user: str | None = None,
     history: str | None = None,
+    history_table: str | None = None,
+    profile: str | None = None,
     k: int = 10,
     retriever: str | None = None,
     retrieve: int = 200,
@@ -33,6 +34,9 @@ def recommend(
         run: folder of a trained model
         user: id of a user in the data
         history: ids of items, oldest first, separated by commas, for somebody who is not in the data
+        history_table: the same as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time, and
+            rating or action
+        profile: what is known about the person, as gender=F,age=25; with a user in place of what the data says
         k: how many
         retriever: a saved model, or a floor such as transitions, whose best items the run puts in order
         retrieve: how many items the retriever hands on
@@ -43,9 +47,8 @@ def recommend(
     import recattn
 
     recommender = recattn.load(run, retriever=retriever, retrieve=retrieve, blend=blend)
-    raw_user = None if user is None else recommender.users.parse(user)
-    raw_history = None if history is None else _ids(recommender, history)
-    answer = recommender.recommend(raw_user, history=raw_history, k=k, request_time=request_time)
+    person = _person(recommender, user, history, history_table, profile)
+    answer = recommender.recommend(**person, k=k, request_time=request_time)
     _show(answer, json)
 
 
@@ -54,6 +57,8 @@ def score(
     candidates: str,
     history: str | None = None,
     user: str | None = None,
+    history_table: str | None = None,
+    profile: str | None = None,
     request_time: int | None = None,
     json: bool = False,
 ) -> None:
@@ -64,17 +69,51 @@ def score(
         candidates: ids of items, separated by commas
         history: ids of items, oldest first, separated by commas
         user: id of a user in the data, in place of a history
+        history_table: a history as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time, and
+            rating or action
+        profile: what is known about the person, as gender=F,age=25; with a user in place of what the data says
         request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn
 
     recommender = recattn.load(run)
-    raw_user = None if user is None else recommender.users.parse(user)
+    person = _person(recommender, user, history, history_table, profile)
     asked = [recommender.items.parse(text) for text in _split(candidates)]
-    raw_history = None if history is None else _ids(recommender, history)
-    answer = recommender.score(asked, user=raw_user, history=raw_history, request_time=request_time)
+    answer = recommender.score(asked, **person, request_time=request_time)
     _show(answer, json)
+
+
+def _person(
+    recommender: "Recommender", user: str | None, history: str | None, table: str | None, profile: str | None
+) -> dict[str, Any]:
+    """Who is meant, as `Recommender` takes it."""
+    if history is not None and table is not None:
+        raise ConfigError("give either --history or --history-table")
+    told: Any = None if table is None else Path(table)
+    return {
+        "user": None if user is None else recommender.users.parse(user),
+        "history": told if history is None else recommender.items.read(_split(history)),
+        "profile": None if profile is None else _fields(profile),
+    }
+
+
+def _fields(text: str) -> dict[str, str]:
+    """``gender=F,"city=Bergen, Norway"`` as a mapping: pairs of CSV, each split at its first equals sign."""
+    example = """as in gender=F,"city=Bergen, Norway\""""
+    try:
+        pairs = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ConfigError(f"--profile {text!r} cannot be read ({error}); it is field=value, {example}") from error
+    fields: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not name or not equals:
+            raise ConfigError(f"--profile: {pair!r} is not field=value; a value with a comma is quoted, {example}")
+        if name in fields:
+            raise ConfigError(f"--profile: {name} is given twice")
+        fields[name] = value
+    return fields
 
 
 def _show(answer: "Answer", as_json: bool) -> None:
@@ -95,13 +134,6 @@ def _show(answer: "Answer", as_json: bool) -> None:
         reasons = "\n".join(f"{reason.title} ({reason.contribution:+.2f})" for reason in scored.because)
         table.add_row(str(place), str(scored.item), scored.title, f"{scored.score:.3f}", reasons)
     out.print(table)
-
-
-def _ids(recommender: "Recommender", text: str) -> "list[RawId]":
-    """Raw ids as the vocabulary writes them; unknown ones as they are, for the recommender to report."""
-    if not recommender.items.is_numeric:
-        return list(_split(text))
-    return [int(part) if _WHOLE.fullmatch(part) else part for part in _split(text)]
 
 
 def _split(text: str) -> list[str]:

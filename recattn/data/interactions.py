@@ -216,7 +216,11 @@ class Interactions:
             catalogue["title"] = catalogue["item"].map(titles.set_index("item")["title"])
         catalogue["title"] = _titles(catalogue)
         profiles, user_notes = (None, ()) if users is None else _attributes(frame["user"], users, "user")
-        hashes = {path.name: str(pooch.file_hash(str(path), alg="sha256")) for path in files}
+        names = [path.name for path in files]
+        hashes = {
+            path.name if names.count(path.name) == 1 else str(path): str(pooch.file_hash(str(path), alg="sha256"))
+            for path in files
+        }
         numbered = ", ".join(f"{action} {number}" for number, action in enumerate(actions, 1))
         action_notes = (f"actions are told apart as {numbered}",) if actions else ()
         summary = _summarise(frame, name, read, left_out, hashes, (*notes, *item_notes, *user_notes, *action_notes))

@@ -27,7 +27,7 @@ class Columns:
     {'user': 'user', 'item': 'item', 'time': 'timestamp'}
     """
 
-    user: str = "user"
+    user: str | None = "user"
     item: str = "item"
     rating: str | None = None
     time: str | None = None
@@ -100,7 +100,7 @@ def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUn
     [{'user': 3, 'item': 5}]
     """
     named = columns.named()
-    frame = {ours: check.ids(table[named[ours]], named[ours], locate) for ours in ("user", "item")}
+    frame = {ours: check.ids(table[named[ours]], named[ours], locate) for ours in ("user", "item") if ours in named}
     result = pd.DataFrame(frame)
     if columns.rating is not None:
         result["rating"] = check.ratings(table[columns.rating], columns.rating, locate)

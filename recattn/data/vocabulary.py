@@ -1,7 +1,8 @@
 """Raw ids and the numbers 1, 2, ... that models know them by; 0 is padding."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from recattn.errors import ConfigError, DataError, UnknownIdError
 
 RawId: TypeAlias = int | str
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _NAMED = 3  # how many unknown ids a message lists
 _SEARCHED = 100_000  # how many ids are compared with a misspelt one
 
@@ -130,6 +132,18 @@ class Vocabulary:
         if raw not in self:
             raise UnknownIdError(self._unknown([raw]))
         return raw
+
+    def read(self, ids: Iterable[RawId]) -> list[RawId]:
+        """Ids of the kind that there is here: text of a whole number becomes it, or a number its text.
+
+        What is no such id stays as it is, for `encode` to miss.
+
+        >>> Vocabulary.build([196, 22]).read(["196", "x"])
+        [196, 'x']
+        """
+        if not self.is_numeric:
+            return [str(raw) for raw in ids]
+        return [int(raw) if isinstance(raw, str) and _WHOLE.fullmatch(raw) else raw for raw in ids]
 
     def to_frame(self) -> pd.DataFrame:
         """Columns id and, where there are titles, title; row i has number i + 1."""

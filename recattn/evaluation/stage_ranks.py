@@ -132,11 +132,14 @@ def summarise_stages(
     Each holds recall@count, the share of the targets that are among the candidates: what comes after the retriever
     can't change it, and no HR@k of it is higher. The two stages' hold `GAIN` as well, the difference to the retriever
     on the same targets with its interval over users (:func:`recattn.evaluation.paired_bootstrap`): significant where
-    that leaves out 0. Several rankers are averaged, each user with the ranks of all.
+    that leaves out 0. A target that was not retrieved is no hit at any k, however small the catalogue. Several rankers
+    are averaged, each user with the ranks of all.
     """
     cuts = sorted({*ks, count})
     alone = summarise(ranks.retriever, ranks.users, cuts)
-    final, times = ranks.final[:, 0].ravel(), len(ranks.final)
+    missed = ranks.retriever > count  # where the catalogue is small its last rank would be a hit
+    final = np.where(missed, np.maximum(ranks.final[:, 0], cuts[-1] + 1), ranks.final[:, 0]).ravel()
+    times = len(ranks.final)
     users, before = np.tile(ranks.users, times), np.tile(ranks.retriever, times)
     mean, low, high = paired_bootstrap(ndcg(final, 10), ndcg(before, 10), users)
     together = summarise(final, users, cuts) | {GAIN: {"mean": mean, "low": low, "high": high}}

@@ -1,11 +1,12 @@
 """USE: a saved model -> recommendations, raw ids in and out."""
 
+from recattn.serving.answer import Answer, Reason, Scored
 from recattn.serving.artefact import Artefact, check_place, load_artefact, save_artefact
 from recattn.serving.measure import evaluate_floor, evaluate_runs
 from recattn.serving.measure_clicks import evaluate_click_runs
 from recattn.serving.measure_table import evaluate_table_runs
 from recattn.serving.measure_two_stage import evaluate_two_stage, stage_lines
-from recattn.serving.recommender import Answer, Reason, Recommender, Scored, load
+from recattn.serving.recommender import Recommender, load
 from recattn.serving.retriever import Retriever, check_agreement, check_stages, find_retriever
 
 __all__ = [

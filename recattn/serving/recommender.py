@@ -1,10 +1,9 @@
 """A trained model in use: raw ids in, titles, scores and reasons out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,60 +12,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recattn.batch import History, RankingBatch
-from recattn.data import Histories
+from recattn.data import FeatureEncoder
 from recattn.data.batches import pad_histories
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError
 from recattn.evaluation import TwoStage, best_items
 from recattn.nn.checks import check_count
+from recattn.serving.answer import Answer, Reason, Scored
 from recattn.serving.artefact import Artefact, load_artefact
+from recattn.serving.raw_history import read_histories, read_history
+from recattn.serving.raw_profile import read_profile
+from recattn.serving.raw_table import Table
 from recattn.serving.retriever import RETRIEVED, Retriever, check_agreement, check_stages, find_retriever
 
-
-@dataclass(frozen=True)
-class Reason:
-    """An event of the history and how much of the candidate's score it brought (in logits, signed)."""
-
-    item: RawId
-    title: str
-    contribution: float
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A candidate: its raw id, title, score (the model's logit, or a share of all events) and what it drew on most."""
-
-    item: RawId
-    title: str
-    score: float
-    because: list[Reason] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Candidates, best first (or in the order asked, from ``score``).
-
-    source: ``"model"``, or ``"popularity"`` where there was no history to ask.
-    notes: what a user of the answer should know, such as unknown items that were left out.
-    """
-
-    items: list[Scored]
-    source: Literal["model", "popularity"]
-    notes: list[str] = field(default_factory=list)
+_NO_TIMES = "request_time is not used: the history has no times to compare it with"
 
 
 class Recommender:
     """Recommends from a saved model. Made by ``recattn.load(folder)``.
 
-    A user that the model knows is meant by ``user``, anybody else by ``history``, raw item ids, oldest first.
+    A user that the model knows is meant by ``user``, anybody else by ``history``: raw item ids, oldest first, or a
+    table (a DataFrame, or the Path of a file) with columns item and perhaps time, rating or action, see `read_history`.
+    ``profile`` is what is known about the person, field -> raw value, see `read_profile`; of a known user it takes the
+    place of the fields that it names.
 
-    - An unknown user or candidate raises UnknownIdError naming it.
-    - Unknown items of a history are left out, and the answer's notes say which.
-    - No history, or none of it known: the most popular items, and ``source`` says "popularity".
+    - An unknown user or candidate raises UnknownIdError naming it, a field that the profile does not have ConfigError.
+    - Unknown items of a history and unknown values of a profile are left out, and the answer's notes say which.
+    - No history, or none of it known: the most popular items whatever the profile, and ``source`` says "popularity".
     - More asked for than there is: all there is.
 
     A model that is time_aware is told when the request comes by ``request_time``, in seconds since 1970; without it the
-    request is taken to come with the last event. A history of raw ids has no times, and such a model does without.
+    request is taken to come with the last event. Of a history without times such a model is told nothing.
 
     retriever: finds the candidates, ``retrieve`` of them, that the model then puts in order, by its own scores or by
         these + blend × the retriever's; None: the model ranks the whole catalogue. Reasons are the model's.
@@ -82,20 +58,23 @@ class Recommender:
         blend: float = 0.0,
     ) -> None:
         check_stages(retriever, retrieve, blend)
-        if retriever is not None and retriever.artefact is not None:
-            check_agreement(artefact, retriever.artefact)
         self.artefact = artefact
         self.model, self.items, self.users = artefact.model, artefact.items, artefact.users
-        self.pipeline = None
+        models, self.pipeline = [artefact.model], None
         if retriever is not None:
+            if retriever.artefact is not None:
+                check_agreement(artefact, retriever.artefact)
+                models.append(retriever.artefact.model)
             self.pipeline = TwoStage(retriever.scorer, self.model.score_candidates, retrieve, blend)
-        self.time_aware = self.model.time_aware or (retriever is not None and retriever.time_aware)
+        self.time_aware = any(model.time_aware for model in models)
+        self.reads_profile = any(getattr(model, "profile_sizes", ()) for model in models)
 
     def recommend(
         self,
         user: RawId | None = None,
         *,
-        history: Sequence[RawId] | None = None,
+        history: Sequence[RawId] | Table | None = None,
+        profile: Mapping[str, Any] | None = None,
         k: int = 10,
         num_reasons: int = 3,
         filter_seen: bool = True,
@@ -106,7 +85,7 @@ class Recommender:
         filter_seen: leave out what is in the history. num_reasons: events named for each item, 0 for none.
         """
         check_count("k", k)
-        events, notes = self._history(user, history, request_time)
+        events, notes = self._history(user, history, profile, request_time)
         scores, source = self._catalogue_scores(events, request_time, filter_seen=filter_seen)
         if filter_seen:
             scores[events.items[0]] = -torch.inf
@@ -122,6 +101,8 @@ class Recommender:
         self,
         users: Sequence[RawId] | None = None,
         *,
+        histories: Table | None = None,
+        profiles: Table | None = None,
         k: int = 10,
         filter_seen: bool = True,
         request_time: int | None = None,
@@ -129,20 +110,31 @@ class Recommender:
     ) -> pd.DataFrame:
         """The k best items of each user, or of all that the model knows, many users at a time and without reasons.
 
+        histories, profiles: of people that the model does not know, in place of users: tables with a column user and
+            those of ``history``, or the fields of the profile; see `read_histories`.
         Returns columns user, rank (from 1), item, score: k rows a user, or as many as are left; users in the order
-        given. A user without any history has the most popular items. Raises UnknownIdError for an unknown user.
+        given, ``attrs["notes"]`` as in an Answer. A user without any history has the most popular items.
+        Raises UnknownIdError for an unknown user.
         """
         for name, value in (("k", k), ("batch_size", batch_size)):
             check_count(name, value)
-        histories = self.artefact.histories
-        asked = np.arange(histories.num_users) if users is None else self.users.encode(list(users)).astype(np.int64) - 1
-        lengths = histories.lengths[asked]
+        known, people, notes = self.artefact.histories, self.users, list[str]()
+        asked = np.arange(known.num_users) if users is None else people.encode(list(users)).astype(np.int64) - 1
+        if histories is not None and users is None:
+            encoder = None if profiles is None else self._profile_encoder
+            people, known, notes = read_histories(self.artefact, histories, profiles, encoder)
+            asked = np.arange(len(people))
+        elif histories is not None or profiles is not None:
+            raise ConfigError("give either users, or histories and perhaps profiles")
+        if request_time is not None and self.time_aware and known.times is None:
+            notes.append(_NO_TIMES)
+        lengths = known.lengths[asked]
         best = np.zeros((len(asked), min(k, len(self.items))), np.int64)
         scores = np.full(best.shape, -np.inf, np.float32)
         longest_first = np.argsort(-lengths, kind="stable")
         for start in range(0, len(asked), batch_size):
             rows = longest_first[start : start + batch_size]
-            events = pad_histories(histories, asked[rows], lengths[rows])
+            events = pad_histories(known, asked[rows], lengths[rows])
             with torch.no_grad():
                 found = self._model_scores(events, _moments(request_time, len(rows)), filter_seen=filter_seen)
             found[events.lengths == 0] = torch.from_numpy(self._popularity)
@@ -152,21 +144,19 @@ class Recommender:
             top, numbers = best_items(found, best.shape[1])
             best[rows], scores[rows] = numbers.numpy(), top.numpy()
         row, place = np.nonzero(scores > -np.inf)
-        return pd.DataFrame(
-            {
-                "user": self.users.decode(asked[row] + 1),
-                "rank": place + 1,
-                "item": self.items.decode(best[row, place]),
-                "score": scores[row, place],
-            }
-        )
+        answer = {"user": people.decode(asked[row] + 1), "rank": place + 1}
+        answer |= {"item": self.items.decode(best[row, place]), "score": scores[row, place]}
+        table = pd.DataFrame(answer)
+        table.attrs["notes"] = notes
+        return table
 
     def score(
         self,
         candidates: Sequence[RawId],
         *,
         user: RawId | None = None,
-        history: Sequence[RawId] | None = None,
+        history: Sequence[RawId] | Table | None = None,
+        profile: Mapping[str, Any] | None = None,
         num_reasons: int = 3,
         request_time: int | None = None,
     ) -> Answer:
@@ -174,7 +164,7 @@ class Recommender:
         if not len(candidates):
             raise ConfigError("candidates is empty: name at least one item")
         numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
-        events, notes = self._history(user, history, request_time)
+        events, notes = self._history(user, history, profile, request_time)
         if self.pipeline is None or int(events.lengths[0]) == 0:
             scores, source = self._catalogue_scores(events, request_time, filter_seen=False)
             scores = scores[numbers]
@@ -184,26 +174,33 @@ class Recommender:
         return Answer(self._answer(events, numbers, scores, source, num_reasons, request_time), source, notes)
 
     def _history(
-        self, user: RawId | None, history: Sequence[RawId] | None, request_time: int | None
+        self,
+        user: RawId | None,
+        history: Sequence[RawId] | Table | None,
+        profile: Mapping[str, Any] | None,
+        request_time: int | None,
     ) -> tuple[History, list[str]]:
         if user is not None and history is None:
-            number = self.users.encode([user])[0] - 1
-            known = self.artefact.histories
-            return pad_histories(known, np.array([number]), known.lengths[[number]]), []
-        if user is not None or history is None:
+            known, row, notes = self.artefact.histories, self.users.encode([user]).astype(np.int64) - 1, list[str]()
+        elif user is None and history is not None:
+            (known, notes), row = read_history(self.artefact, history), np.array([0])
+        else:
             raise ConfigError("give either user or history")
-        if isinstance(history, str):
-            raise ConfigError(f"history must be a sequence of ids, got the text {history!r}")
-        numbers = self.items.encode(list(history), unknown="zero") if len(history) else np.empty(0, np.int32)
-        missing = [raw for raw, number in zip(history, numbers, strict=True) if number == 0]
-        notes = [f"left out of the history, as the model does not know them: {', '.join(map(str, missing))}"] * bool(
-            missing
-        )
-        if request_time is not None and self.time_aware:
-            notes.append("request_time is not used: a history of item ids has no times to compare it with")
-        items = numbers[numbers > 0]
-        alone = Histories(items, np.array([0, len(items)]), num_items=len(self.items))
-        return pad_histories(alone, np.array([0]), np.array([len(items)])), notes
+        events = pad_histories(known, row, known.lengths[row])
+        if profile is not None:
+            saved = None if known.profile is None else known.profile[row]
+            codes, unknown = read_profile(self._profile_encoder, profile, saved)
+            events, notes = events._replace(profile=torch.from_numpy(codes.astype(np.int64))), notes + unknown
+        if request_time is not None and self.time_aware and events.times is None:
+            notes.append(_NO_TIMES)
+        return events, notes
+
+    @property
+    def _profile_encoder(self) -> FeatureEncoder:
+        encoder = self.artefact.encoders.users
+        if encoder is None or not self.reads_profile:
+            raise ConfigError(f"a profile is given, but {type(self.model).__name__} was trained without and reads none")
+        return encoder
 
     def _catalogue_scores(
         self, events: History, request_time: int | None, *, filter_seen: bool

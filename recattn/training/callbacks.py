@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -52,7 +53,10 @@ class StayStopped(Callback):
 
 
 class StopOnNaN(Callback):
-    """Ends a training whose loss is no longer a number; the checkpoints of earlier epochs stay."""
+    """Ends a training whose loss is no longer a number; the checkpoints of earlier epochs stay.
+
+    Each epoch has its own seed, so that going on from there would come to the same: only other settings mend it.
+    """
 
     def on_train_batch_end(
         self,
@@ -64,7 +68,9 @@ class StopOnNaN(Callback):
         value = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         loss = 0.0 if value is None else float(value)
         if not math.isfinite(loss):
+            best = Path(trainer.default_root_dir) / "best.ckpt"
+            kept = f"the best weights of the epochs before are in {best}" if best.exists() else "no epoch was finished"
             raise ConfigError(
-                f"the loss became {loss} in epoch {trainer.current_epoch + 1}: lower learning_rate; "
-                f"what earlier epochs reached is in {trainer.default_root_dir}"
+                f"the loss became {loss} in epoch {trainer.current_epoch + 1}, and would again if this training were "
+                f"resumed: lower learning_rate and train anew (--overwrite in place of --resume); {kept}"
             )

@@ -83,7 +83,7 @@ def fit(
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row that were no better.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
-        settings must be those of that training, which ``training.json`` holds.
+        settings, a learning rate among them, must be those of that training, which ``training.json`` holds.
     Raises ConfigError for a loss that is not a number, for sizes below 1, for a time-aware model without times, for
     clicks of another split, and for clicks or tables with another task than a ClickTask or without what its monitor
     needs (a user with both labels for GAUC);
@@ -230,10 +230,12 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         now = json.loads(json.dumps(settings))
-        for name in before:
-            if before[name] != now.get(name):
+        before, now = (told | told["task"] | {"task": None} for told in (before, now))
+        for name in before | now:
+            if before.get(name) != now.get(name):
                 raise ConfigError(
-                    f"{name} is {now.get(name)!r}, but the training to be resumed in {path.parent} had {before[name]!r}"
+                    f"{name} is {now.get(name)!r}, but the training to be resumed in {path.parent} had "
+                    f"{before.get(name)!r}: go on with its settings, or train anew (--overwrite in place of --resume)"
                 )
         return
     write_text_atomic(path, json.dumps(settings, indent=1))

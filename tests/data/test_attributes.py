@@ -140,6 +140,17 @@ def test_events_items_and_users_come_together(tmp_path):
     assert "1 rows describe users again" in str(data.summary)
 
 
+def test_tables_of_one_name_in_two_folders_are_both_in_the_summary(tmp_path):
+    events = write(tmp_path / "events.csv", "user,item\na,7\n")
+    for folder, text in (("films", "item,kind\n7,x\n"), ("people", "user,age\na,30\n")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "all.csv", text)
+    films, people = tmp_path / "films" / "all.csv", tmp_path / "people" / "all.csv"
+    files = load_interactions(events, item_table=films, user_table=people).summary.files
+    assert list(files) == ["events.csv", str(films), str(people)]
+    assert files[str(films)] != files[str(people)]
+
+
 def test_the_title_column_is_the_item_tables_where_there_is_one(tmp_path):
     events = write(tmp_path / "events.csv", "user,item,name\na,7,Event\n")
     films = write(tmp_path / "films.csv", "item,name,maker\n7,Table,x\n")

@@ -7,6 +7,7 @@ import torch
 from recattn.data.splits import leave_one_out
 from recattn.errors import ConfigError
 from recattn.evaluation import (
+    StageRanks,
     TransitionCounts,
     bootstrap_interval,
     choose_blend,
@@ -227,3 +228,18 @@ def test_a_wrong_part_and_a_wrong_shape_are_named(random_split):
         rank_two_stages(scorer(0), [behind(scorer(1))], random_split, "train")
     with pytest.raises(ConfigError, match=r"they must be \(53, 32\)"):
         rank_two_stages(lambda h, _: torch.zeros(len(h.items), 31), [behind(scorer(1))], random_split)
+
+
+def test_a_missed_target_is_no_hit_at_any_k_even_on_a_small_catalogue(random_split):
+    """31 items, so that the last of the catalogue stands above rank 50."""
+    ranks = rank_two_stages(scorer(0), [behind(scorer(1))], random_split, count=4)
+    together, _ = summarise_stages(ranks, 4)
+    found = (ranks.retriever <= 4).mean()
+    assert 0 < found < 1
+    for metric in ("hr@5", "hr@50", "recall@4"):
+        assert together[metric]["mean"] == pytest.approx(found)
+
+
+def test_the_rank_of_a_missed_target_counts_where_the_catalogue_is_larger_than_every_k():
+    ranks = StageRanks(np.array([1, 99]), np.array([[[2, 120]]]), np.array([0, 1]))
+    assert summarise_stages(ranks, 9)[0]["mrr"]["mean"] == pytest.approx((1 / 2 + 1 / 120) / 2)

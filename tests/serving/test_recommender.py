@@ -185,7 +185,8 @@ def test_nobody_gets_nothing(recommender):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"history": "1000"}, "history must be a sequence of ids, got the text '1000'"),
+        ({"history": "1000"}, "history must be a sequence of ids or a table, got '1000'"),
+        ({"history": {"item": [1000]}}, "history must be a sequence of ids or a table, got {'item'"),
         ({"user": 100, "num_reasons": -1}, "num_reasons must be an integer >= 0, got -1"),
         ({"user": 100, "request_time": 10**20}, "request_time must be whole seconds"),
     ],

@@ -44,8 +44,11 @@ def write_click_table(
     user_ids, item_ids: raw ids; None writes numbers (users from 1, as items). encoder: the items', where the histories
         have features that are to be written. max_length: the last events that are written; None: all.
 
-    Raises ConfigError where arrays differ in length or leave the histories, for an encoder of other features, and for
-    an id or a category in which the separator stands or that is nothing but spaces; OSError where it cannot be written.
+    separator: between the events of a history; any text without comma, quote or line break, which are the file's own.
+
+    Raises ConfigError where arrays differ in length or leave the histories, for an encoder of other features, for
+    another separator, and for an id or a category in which the separator stands or that is nothing but spaces; OSError
+    where it cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> histories = Histories(np.array([3, 1, 2], np.int32), np.array([0, 3]), num_items=3)
@@ -56,6 +59,8 @@ def write_click_table(
     label,user_id,item_id,item_history
     1,1,2,3^1
     """
+    if not separator or any(mark in separator for mark in ',"\r\n'):
+        raise ConfigError(f"separator must be text without comma, quote or line break, such as '^', got {separator!r}")
     path = Path(path)
     users, visible, items = (np.asarray(values, np.int64) for values in (users, visible, items))
     labels = np.asarray(labels)

@@ -24,14 +24,17 @@ def unit_scores(query: Tensor, keys: Tensor, first: torch.nn.Linear, dice: Dice,
     shift = -dice.running_mean * scale
     straight, gated = (last.weight[0] * part for part in (dice.alpha, 1 - dice.alpha))
     width, dim = of_key.shape
-    step = max(1, CACHE_ELEMENTS // max(1, len(keys) * width))
-    matrices = query.new_empty(min(step, len(query)), width, dim + 1)  # [M_q, a_q] of a block of queries
-    scores = []
-    for some, constant in zip(query.split(step), asked.split(step), strict=True):
-        block = matrices[: len(some)]
-        torch.addcmul(of_key - of_difference, of_product, some[:, None], out=block[..., :dim])
-        block[..., dim] = constant
-        hidden = (offered @ block.flatten(0, 1).T).view(len(keys), len(some), width)
-        gate = torch.addcmul(shift, hidden, scale).sigmoid_().mul_(hidden)
-        scores.append(hidden @ straight + gate @ gated)
-    return torch.cat(scores, 1).T + last.bias
+    step = min(len(query), max(1, CACHE_ELEMENTS // max(1, len(keys) * width)))
+    # Every block is worked on in the same memory: fresh pages cost more than the arithmetic.
+    matrices = query.new_empty(step, width, dim + 1)  # [M_q, a_q] of a block of queries
+    hidden, gate = query.new_empty(2, len(keys), step * width)
+    scores = query.new_empty(len(keys), len(query))
+    for start in range(0, len(query), max(1, step)):
+        some = query[start : start + step, None]
+        block, out = matrices[: len(some)], hidden[:, : len(some) * width]
+        torch.addcmul(of_key - of_difference, of_product, some, out=block[..., :dim])
+        block[..., dim] = asked[start : start + step]
+        z = torch.mm(offered, block.flatten(0, 1).T, out=out).view(len(keys), len(some), width)
+        gated_z = torch.addcmul(shift, z, scale, out=gate[:, : len(some) * width].view_as(z)).sigmoid_().mul_(z)
+        torch.add(z @ straight, gated_z @ gated, out=scores[:, start : start + step])
+    return scores.T + last.bias
