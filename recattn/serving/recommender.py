@@ -253,7 +253,7 @@ class Recommender:
 
     @cached_property
     def _popularity(self) -> NDArray[np.float32]:
-        """(num_items + 1,) each item's share of all events."""
+        """(items + 1,) each item's share of all events."""
         counts = np.bincount(self.artefact.histories.items, minlength=len(self.items) + 1)
         shares: NDArray[np.float32] = (counts / max(1, counts.sum())).astype(np.float32)
         return shares

@@ -41,9 +41,10 @@ class ClickTable:
         return len(self.labels)
 
     def __str__(self) -> str:
+        lengths = self.histories.lengths[np.unique(self.owners)]
         lines = [
-            f"{len(self)} rows, {self.labels.mean():.4f} of them clicks; {len(self.users)} histories of "
-            f"{self.histories.lengths.mean():.1f} events in the mean; {len(self.vocabulary.items)} items known"
+            f"{len(self)} rows, {self.labels.mean():.4f} of them clicks; {len(lengths)} histories of "
+            f"{lengths.mean():.1f} events in the mean; {len(self.vocabulary.items)} items known"
         ]
         lines += [f"{count} {what} unknown from training" for what, count in self.unknown.items() if count]
         return "\n".join(lines)

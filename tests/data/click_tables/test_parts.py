@@ -19,6 +19,7 @@ def test_a_share_of_the_users_is_held_out_with_all_their_rows(table):
     rows = np.isin(table.of_users, list(held))
     assert tables.validation.candidates.tolist() == table.candidates[rows].tolist()
     assert tables.validation.context.tolist() == table.context[rows].tolist()
+    assert f"{len(set(tables.train.owners))} histories" in tables.lines()[0]
     assert ClickTables.hold_out(table, 0.3).hash == tables.hash != ClickTables.hold_out(table, 0.4).hash
 
 
