@@ -69,6 +69,7 @@ class RankingBatch(NamedTuple):
     request_time: (batch, candidates) int64 seconds at which each candidate is offered; None where unknown, and
         time gaps are then measured from the last visible event.
     users: (batch,) int64 numbers of the rows' users, by which metrics group; no model reads them. None where unknown.
+    context: (batch, candidates, columns) int64 codes of what is known of each request alone (0 is unknown), or None.
     """
 
     history: History
@@ -77,6 +78,7 @@ class RankingBatch(NamedTuple):
     visible: Tensor | None = None
     request_time: Tensor | None = None
     users: Tensor | None = None
+    context: Tensor | None = None
 
 
 class SequenceBatch(NamedTuple):

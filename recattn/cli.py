@@ -80,7 +80,7 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
     return parser
 
 
-OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "feature_sizes", "feature_widths")
+OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "context_sizes", "feature_sizes", "feature_widths")
 """Arguments of models that follow from the data."""
 POSITIONAL: dict[str, Any] = {"name": "?", "run": None, "runs": "+"}
 """Arguments that are given without a flag, and how many of them."""
@@ -95,7 +95,7 @@ def _underscored(argument: str) -> str:
 def _model_first(arguments: list[str]) -> list[str]:
     """``train`` with what says which model is meant before the model's arguments: the parser reads them in this order.
 
-    ``train --model.dim 32`` alone means the default model's.
+    ``train --model.dim 32`` alone means the default model's, which is another one for click tables.
 
     >>> _model_first(["train", "--model.dim", "32", "--model", "recattn.models.DIN"])
     ['train', '--model', 'recattn.models.DIN', '--model.dim', '32']
@@ -110,7 +110,9 @@ def _model_first(arguments: list[str]) -> list[str]:
             chosen += [word, *islice(words, 1)]
         else:
             (chosen if word.startswith(("--model=", "--config=")) else others).append(word)
-    return ["train", *(chosen or [f"--model={commands.DEFAULT_MODEL}"]), *others]
+    tabled = "--layout clicks" in " ".join(others).replace("=", " ")
+    default = commands.DEFAULT_TABLE_MODEL if tabled else commands.DEFAULT_MODEL
+    return ["train", *(chosen or [f"--model={default}"]), *others]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from recattn.errors import ConfigError
 
 def evaluate(
     runs: list[str],
+    data: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     baselines: bool = False,
     retriever: str | None = None,
     retrieve: int = 200,
@@ -23,10 +26,13 @@ def evaluate(
     """Measure saved models on the part of the data that they were not trained on.
 
     Several runs are taken as one model trained with several seeds: the mean over them is shown. Models of clicks are
-    measured on their labelled samples, others rank the whole catalogue.
+    measured on their labelled samples, those of a click table on the rows of another, others rank the whole catalogue.
 
     Args:
         runs: folders of trained models
+        data: a click table with the columns of the one that was trained on, to be measured on
+        delimiter: of that table, where it is text (default: by the file's name)
+        encoding: of that table
         baselines: measure the floors as well, models that only count, with settings chosen on the validation part
         retriever: a saved model, or a floor such as transitions, whose best items the runs put in order
         retrieve: how many items the retriever hands on
@@ -43,11 +49,19 @@ def evaluate(
 
     serving.check_stages(retriever, retrieve, blend)
     artefacts = [serving.load_artefact(run) for run in runs]
+    tabled = artefacts[0].table is not None
     clicked = artefacts[0].clicks is not None and not catalogue and retriever is None
     if baselines and clicked:
         raise ConfigError("baselines rank the catalogue, and the model was trained on clicks: add --catalogue")
+    if tabled and data is None:
+        raise ConfigError(f"{runs[0]} was trained on a click table: name one to measure it on (--data)")
+    if tabled and (baselines or catalogue or retriever is not None or part != "test"):
+        raise ConfigError(f"{runs[0]} was trained on a click table, and is measured on the rows of {data} alone")
     stem = Path(runs[0]).name
-    if retriever is None:
+    if data is not None:
+        reading = {"delimiter": delimiter, "encoding": encoding}
+        results = [(stem, serving.evaluate_table_runs(artefacts, data, **reading, command=command_line()))]
+    elif retriever is None:
         measure = serving.evaluate_click_runs if clicked else serving.evaluate_runs
         results = [(stem, measure(artefacts, part, command=command_line()))]
     else:

@@ -8,6 +8,8 @@ from recattn.commands.console import command_line, log, out
 from recattn.errors import ConfigError
 
 DEFAULT_MODEL = "recattn.models.TargetAttention"
+DEFAULT_TABLE_MODEL = "recattn.models.DIN"
+"""Of click tables: it has an MLP that reads the context of a row."""
 SplitName = Literal["leave_one_out", "global_time", "leave_last"]
 
 
@@ -29,14 +31,22 @@ def train(
     delimiter: str | None = None,
     encoding: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
-    layout: Literal["events", "sequences"] | None = None,
+    layout: Literal["events", "sequences", "clicks"] | None = None,
+    label_column: str | None = None,
+    history_column: str | None = None,
+    history_separator: str | None = None,
+    context_columns: str | None = None,
+    ignored_columns: str | None = None,
+    validation_table: str | None = None,
+    validation_share: float | None = None,
     min_item_events: int = 1,
     split: SplitName | None = None,
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
     use_features: bool | None = None,
-    objective: Literal["next_item", "clicks"] = "next_item",
+    use_context: bool = True,
+    objective: Literal["next_item", "clicks"] | None = None,
     loss: Literal["softmax", "bce", "gbce", "bpr-max"] | None = None,
     num_negatives: int | None = None,
     threshold: float | None = None,
@@ -64,8 +74,8 @@ def train(
         data_dir: folder that data sets are kept in
         source: a folder, archive or file of the named data set that you have already
         verify: --no-verify accepts files that differ from the published ones, and says so
-        user_column: column of a table that holds the user
-        item_column: column that holds the item
+        user_column: column of a table that holds the user (default: user, of a click table user_id)
+        item_column: column that holds the item, of a click table the candidate (default: item, or item_id)
         rating_column: column that holds the rating, if there is one
         time_column: column that holds the time, if there is one
         title_column: column that holds the item's title, if there is one; of item_table where that is given
@@ -75,7 +85,16 @@ def train(
         delimiter: of a text table (default: by the file's name)
         encoding: of a text table
         time_unit: of numbers in the time column
-        layout: events, one a row (default), or sequences, a line a user: the user, then the items, oldest first
+        layout: events, one a row (default); sequences, a line a user: the user, then the items, oldest first; or
+            clicks, a click table: a row is a label, a user, a candidate and the history as a list
+        label_column: of a click table, the column that holds the label, 0 or 1 (default: label)
+        history_column: the column that holds the items of the history (default: item_history)
+        history_separator: what stands between the members of a list in text (default: ^)
+        context_columns: what is known of a row alone, names separated by commas (default: all columns of no other use;
+            a column X_id or X with an X_history is a feature of items)
+        ignored_columns: columns that are not read, names separated by commas
+        validation_table: a second click table, whose rows choose the epoch
+        validation_share: in place of it the share of users that are held out for that, such as 0.1
         min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
             clicks) or global_time (the last tenth of the time)
@@ -83,8 +102,10 @@ def train(
         use_ratings: let the model read the ratings (or actions) in the history
         use_profile: let the model read the user's profile, where the data has one
         use_features: let the model read the items' features (genres, year), so that it knows new items too (default:
-            where item_table is given)
-        objective: next_item, to rank the catalogue for what comes next, or clicks, to tell what is taken from the rest
+            where item_table is given, or a click table has some)
+        use_context: let the model read what a click table says of a row alone, if the model can
+        objective: next_item, to rank the catalogue for what comes next (default), or clicks, to tell what is taken from
+            the rest (default for a click table)
         loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
             also gbce and bpr-max
         num_negatives: of next items: candidates that are sampled for each batch (default: the whole catalogue; 32 for a
@@ -108,20 +129,46 @@ def train(
     """
     import torch
 
-    from recattn.data import encode, load_interactions, splits, with_features
+    from recattn.commands.material import of_events, of_table
     from recattn.evaluation import hardware, peak_rss_mb, versions
     from recattn.models import Ranker, build
     from recattn.serving import Artefact, check_place, save_artefact
     from recattn.training import data_arguments, fit
-    from recattn.training.objective import check_objective, samples_of, task_of, validate
+    from recattn.training.objective import check_unused, task_of, validate
 
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed must be 0 to 2^32 - 1, got {seed}")
-    clicked = objective == "clicks"
-    of_clicks: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
-    of_clicks["samples"] = samples
+    tabled = layout == "clicks"
+    clicked = tabled or objective == "clicks"
+    reading: dict[str, Any] = {
+        "source": source,
+        "rating_column": rating_column,
+        "time_column": time_column,
+        "title_column": title_column,
+        "action_column": action_column,
+        "item_table": item_table,
+        "user_table": user_table,
+        "time_unit": time_unit,
+    }
+    sampling: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
+    sampling["samples"] = samples
+    columns: dict[str, Any] = {
+        "label_column": label_column,
+        "history_column": history_column,
+        "history_separator": history_separator,
+        "context_columns": context_columns,
+        "ignored_columns": ignored_columns,
+    }
+    held: dict[str, Any] = {"validation_table": validation_table, "validation_share": validation_share}
+    if tabled:
+        cut: dict[str, Any] = {"min_item_events": None if min_item_events == 1 else min_item_events, "split": split}
+        cut |= {"ties": None if ties == "file" else ties, "objective": None if objective == "clicks" else objective}
+        check_unused("layout 'clicks'", {**reading, **cut, **sampling})
+    else:
+        check_unused(f"layout {layout or 'events'!r}", {**columns, **held})
     of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions}
-    check_objective(objective, of_next_items, {**of_clicks, "monitor": monitor})
+    of_clicks = {**sampling, "monitor": monitor}
+    check_unused(f"objective {'clicks' if clicked else 'next_item'!r}", of_next_items if clicked else of_clicks)
     folder = Path(output).resolve()
     check_place(folder, overwrite=overwrite)
     checkpoints = folder.with_name(f".{folder.name}-training")
@@ -129,46 +176,39 @@ def train(
         raise ConfigError(
             f"an interrupted training is in {checkpoints}: add --resume to go on, or --overwrite to drop it"
         )
-    interactions = load_interactions(
-        data,
-        data_dir=data_dir,
-        source=source,
-        verify=verify,
-        user_column=user_column,
-        item_column=item_column,
-        rating_column=rating_column,
-        time_column=time_column,
-        title_column=title_column,
-        action_column=action_column,
-        item_table=item_table,
-        user_table=user_table,
-        delimiter=delimiter,
-        encoding=encoding,
-        time_unit=time_unit,
-        layout=layout,
-        say=log.print,
-    )
-    if min_item_events != 1:
-        interactions = interactions.without_rare_items(min_item_events)
-    encoded = encode(interactions, ties=ties, seed=seed)
-    protocol = split or ("leave_last" if clicked else "leave_one_out")
-    every = {"target": "all"} if clicked and protocol == "global_time" else {}
-    divided, encoders = with_features(getattr(splits, protocol)(encoded.histories, **every), interactions)
-    clicks = samples_of(divided, acted=bool(encoders.actions), **of_clicks) if clicked else None
-    notes = [] if clicks is None else clicks.lines()
-    for line in (*interactions.summary.lines(), *divided.summary.lines(), *notes):
+    both: dict[str, Any] = {
+        "user_column": user_column,
+        "item_column": item_column,
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    if tabled:
+        material = of_table(data, **both, **columns, **held)
+    else:
+        material = of_events(
+            {"data": data, "data_dir": data_dir, "verify": verify, "layout": layout, **both, **reading},
+            min_item_events=min_item_events,
+            split=split,
+            ties=ties,
+            seed=seed,
+            sampling=sampling if clicked else None,
+        )
+    for line in material.lines:
         log.print(line)
-    use_features = item_table is not None if use_features is None else use_features
-    specification = model or {"class_path": DEFAULT_MODEL, "init_args": {}}
+    encoders = material.kept["encoders"]
+    if use_features is None:
+        use_features = item_table is not None or (tabled and encoders.items is not None)
+    specification = model or {"class_path": DEFAULT_TABLE_MODEL if tabled else DEFAULT_MODEL, "init_args": {}}
     torch.manual_seed(seed)
     ranker = build(
         specification,
         **data_arguments(
             specification["class_path"],
-            divided.histories,
+            material.kept["histories"],
             use_ratings=use_ratings,
             use_profile=use_profile,
             use_features=use_features,
+            context_sizes=material.context_sizes if use_context else (),
         ),
     )
     if not isinstance(ranker, Ranker):
@@ -176,15 +216,17 @@ def train(
     if use_features and not getattr(ranker, "feature_sizes", ()):
         why = "the model reads none" if encoders.items else "there are none"
         log.print(f"features of items are not used: {why}")
+    if use_context and material.context_sizes and not getattr(ranker, "context_sizes", ()):
+        log.print("the context of the rows is not used: the model reads none")
     adam: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
-    trained = task_of(ranker, divided, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+    trained = task_of(ranker, material.data, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
     batch_size = trained.default_batch_size if batch_size is None else batch_size
     fitted = fit(
         ranker,
-        divided,
+        material.data,
         folder=checkpoints,
         task=trained,
-        clicks=clicks,
+        clicks=material.clicks,
         batch_size=batch_size,
         positions=positions,
         max_epochs=max_epochs,
@@ -192,15 +234,10 @@ def train(
         seed=seed,
         resume=resume,
     )
-    validated = validate(ranker, divided, clicks)
+    validated = validate(ranker, material.data, material.clicks)
     manifest = {
         "model": specification["class_path"],
-        "data": interactions.name,
-        "data_hash": interactions.summary.hash,
-        "interactions": len(encoded.histories.items),
-        "min_item_events": min_item_events,
-        "split": {"name": divided.name, "arguments": dict(divided.arguments), "hash": divided.hash},
-        "ties": ties,
+        **material.about,
         "seed": seed,
         "training": {
             **trained.settings,
@@ -217,10 +254,7 @@ def train(
         "versions": versions(),
         "command": command_line(),
     }
-    if clicks is not None:
-        manifest["clicks"] = {"labels": clicks.labels, "hashes": clicks.hashes}
-    coded = (encoded.users, encoded.items, divided.histories, encoders)
-    artefact = Artefact(ranker, *coded, manifest, clicks)
+    artefact = Artefact(ranker, manifest=manifest, clicks=material.clicks, **material.kept)
     save_artefact(folder, artefact, overwrite=overwrite)
     shutil.rmtree(checkpoints, ignore_errors=True)
     names = ("gauc", "auc", "log_loss") if clicked else ("hr@10", "ndcg@10")

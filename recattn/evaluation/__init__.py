@@ -11,7 +11,7 @@ from recattn.evaluation.click_metrics import (
     reliability_curve,
     user_aucs,
 )
-from recattn.evaluation.click_protocol import ClickEvaluation, evaluate_clicks, predict_clicks
+from recattn.evaluation.click_protocol import ClickEvaluation, evaluate_clicks, predict_clicks, predict_table
 from recattn.evaluation.environment import commit, hardware, peak_rss_mb, versions
 from recattn.evaluation.floors import EASE, FLOORS, ItemKNN, Popularity, TransitionCounts, fit_floors, tune
 from recattn.evaluation.metrics import hit_rate, mrr, ndcg, recall
@@ -57,6 +57,7 @@ __all__ = [
     "paired_bootstrap",
     "peak_rss_mb",
     "predict_clicks",
+    "predict_table",
     "rank_targets",
     "rank_two_stages",
     "read_result",

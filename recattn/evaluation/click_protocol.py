@@ -1,6 +1,6 @@
 """Any ranker -> its logits on labelled samples, and what they are worth, with intervals over users."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recattn.batch import RankingBatch
 from recattn.data.click_samples import ClickSamples
+from recattn.data.click_tables import ClickTable, ClickTableLoader
 from recattn.data.clicks import ClickLoader
 from recattn.data.histories import Histories
 from recattn.errors import ConfigError
@@ -49,15 +50,25 @@ def predict_clicks(
 
     ranker: from a RankingBatch to logits (batch, candidates), in evaluation mode. max_length: the events that it reads.
     """
-    batches = ClickLoader(histories, samples, batch_size=BATCH_SIZE, context=max_length, shuffle=False)
+    return _logits(ranker, ClickLoader(histories, samples, batch_size=BATCH_SIZE, context=max_length, shuffle=False))
+
+
+def predict_table(
+    ranker: Callable[[RankingBatch], Tensor], table: ClickTable, *, max_length: int
+) -> NDArray[np.float64]:
+    """(rows,) the logit of each row of a click table, in the order of the table; see `predict_clicks`."""
+    return _logits(ranker, ClickTableLoader(table, batch_size=BATCH_SIZE, max_length=max_length, shuffle=False))
+
+
+def _logits(ranker: Callable[[RankingBatch], Tensor], batches: Iterable[RankingBatch]) -> NDArray[np.float64]:
     with torch.inference_mode():
         found = [ranker(batch)[batch.candidates != 0].cpu().double() for batch in batches]
     return torch.cat(found).numpy()
 
 
 def evaluate_clicks(
-    labels: NDArray[np.bool_],
-    users: NDArray[np.int64],
+    labels: NDArray[np.bool_] | NDArray[np.float32],
+    users: NDArray[np.int64] | NDArray[np.int32],
     logits: Sequence[NDArray[np.float64]],
     *,
     bins: int = 10,
@@ -71,7 +82,7 @@ def evaluate_clicks(
     without a value (no positive, say) has no part in that metric's interval. The reliability curve is that of the
     trainings' mean probability.
 
-    labels, users: (samples,). logits: of each training, (samples,).
+    labels: (samples,), 0 or 1. users: (samples,). logits: of each training, (samples,).
     Raises ConfigError for no logits, scores that are no finite numbers, and labels that are all equal.
 
     >>> found = evaluate_clicks(np.array([True, False]), np.array([3, 3]), [np.array([0.5, -0.5])])
@@ -82,6 +93,7 @@ def evaluate_clicks(
         raise ConfigError("logits is empty: there is no training to measure")
     checks = [checked(labels, each) for each in logits]
     auc(labels, logits[0])  # says what is wrong where labels are all equal
+    users = np.asarray(users, np.int64)
     known, rows = np.unique(users, return_inverse=True)
     pairs = [OrderedPairs(*each, rows) for each in checks]
     sums = [_user_sums(*each, rows, users) for each in checks]

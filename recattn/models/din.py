@@ -25,6 +25,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     rating_levels: Sequence[float] = (),
     embed_ratings: bool = True,
     profile_sizes: Sequence[int] = (),
+    context_sizes: Sequence[int] = (),
     feature_sizes: Sequence[int] = (),
     feature_widths: Sequence[int] | None = None,
     transitions: int = 0,
@@ -40,7 +41,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     softmax: whether the scores are normalised to proportions, in place of the form's: what is retrieved is then a mean
         that the candidate weighs, and does not grow with the history.
     hidden_dims: hidden widths of the unit, in place of the form's.
-    readout_dims: hidden widths of the MLP over retrieved vector, candidate and profile.
+    readout_dims: hidden widths of the MLP over retrieved vector, candidate, profile and context.
     readout_activation: of that MLP, in place of the form's (Dice, sigmoid).
     The other arguments are TargetAttention's, with what DIN does not have switched off: it knows no order.
     Raises ConfigError for another form and for what TargetAttention refuses.
@@ -74,6 +75,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         feature_sizes=feature_sizes,
         feature_widths=feature_widths,
         profile_in_readout=bool(profile_sizes),
+        context_sizes=context_sizes,
         transitions=transitions,
         dropout=dropout,
         embedding_std=embedding_std,

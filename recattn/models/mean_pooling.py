@@ -19,12 +19,13 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
     rating_levels: Sequence[float] = (),
     embed_ratings: bool = True,
     profile_sizes: Sequence[int] = (),
+    context_sizes: Sequence[int] = (),
     feature_sizes: Sequence[int] = (),
     feature_widths: Sequence[int] | None = None,
     dropout: float = 0.0,
     embedding_std: float = 0.05,
 ) -> TargetAttention:
-    """logit_c = MLP([mean of e_j over the history, e_c, profile]) + bias_c: `DIN` with equal weights for all events.
+    """logit_c = MLP([mean of e_j over the history, e_c, profile, context_c]) + bias_c: `DIN` with equal weights.
 
     The pooled vector is the same for all candidates. With ``recency``, ``use_times`` or ``rating_levels`` the mean is
     weighed by what the event is, still not by the candidate. Zhou et al. (KDD 2018) call it the base model (section
@@ -51,6 +52,7 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
         feature_sizes=feature_sizes,
         feature_widths=feature_widths,
         profile_in_readout=bool(profile_sizes),
+        context_sizes=context_sizes,
         transitions=0,
         dropout=dropout,
         embedding_std=embedding_std,

@@ -18,12 +18,14 @@ class Moments(NamedTuple):
     visible: (batch, moments) int64, how many events are seen. now: the same, seconds, when it is asked, or None.
     candidates: (batch, moments, slots) item ids, 0 where a moment has fewer than the others.
     place: (candidates,) the slot, counted over all moments, that each candidate of the batch went to.
+    context: (batch, moments, slots, columns) int64 codes of each candidate's request, or None.
     """
 
     visible: Tensor
     now: Tensor | None
     candidates: Tensor
     place: Tensor
+    context: Tensor | None = None
 
     def back(self, values: Tensor) -> Tensor:
         """Values (..., moments, slots) of the slots as those of the batch's candidates, (..., candidates)."""
@@ -33,7 +35,14 @@ class Moments(NamedTuple):
 class Score(Protocol):
     """Logits (batch, moments, slots) of candidates of that shape, asked when ``visible`` (batch, moments) are seen."""
 
-    def __call__(self, history: History, visible: Tensor, candidates: Tensor, now: Tensor | None) -> Tensor: ...
+    def __call__(
+        self,
+        history: History,
+        visible: Tensor,
+        candidates: Tensor,
+        now: Tensor | None,
+        context: Tensor | None,
+    ) -> Tensor: ...
 
 
 def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
@@ -53,7 +62,8 @@ def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
     columns = [column for column in (batch.visible, told) if column is not None]
     if not columns:
         visible, place = history.lengths[:, None], torch.arange(count, device=candidates.device)
-        return Moments(visible, asked_at(history, visible, None), candidates[:, None], place)
+        context = None if batch.context is None else batch.context[:, None]
+        return Moments(visible, asked_at(history, visible, None), candidates[:, None], place, context)
     _, group, sizes = torch.cat(columns).unique(dim=1, return_inverse=True, return_counts=True)
     slots = int(sizes.max())
     if len(sizes) * slots > 2 * count:  # more padding than candidates: each is a moment of its own
@@ -63,8 +73,11 @@ def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
     place[order] = (
         group[order] * slots + torch.arange(count, device=order.device) - (sizes.cumsum(0) - sizes)[group[order]]
     )
-    grouped = candidates.new_zeros(len(candidates), len(sizes) * slots)
-    grouped[:, place] = candidates
+
+    def by_slot(values: Tensor) -> Tensor:
+        found = values.new_zeros(len(values), len(sizes) * slots, *values.shape[2:])
+        found[:, place] = values
+        return found.view(len(values), len(sizes), slots, *values.shape[2:])
 
     def by_moment(values: Tensor) -> Tensor:
         found = values.new_zeros(len(values), len(sizes))
@@ -73,7 +86,8 @@ def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
 
     visible = history.lengths[:, None].expand(-1, len(sizes)) if batch.visible is None else by_moment(batch.visible)
     now = asked_at(history, visible, None if told is None else by_moment(told))
-    return Moments(visible, now, grouped.unflatten(1, (-1, slots)), place)
+    context = None if batch.context is None else by_slot(batch.context)
+    return Moments(visible, now, by_slot(candidates), place, context)
 
 
 def asked_at(history: History, visible: Tensor, now: Tensor | None) -> Tensor | None:
@@ -99,10 +113,12 @@ def left_out(score: Score, history: History, asked: Moments, max_length: int) ->
     windows, starts = window(history, asked.visible, max_length)
     rows = asked.candidates.flatten(0, 1).unsqueeze(1)
     now = None if asked.now is None else asked.now.reshape(-1, 1)
+    told = None if asked.context is None else asked.context.flatten(0, 1).unsqueeze(1)
 
     def logits(some: History, copies: int) -> Tensor:
         then = None if now is None else now.repeat(copies, 1)
-        return score(some, some.lengths[:, None], rows.repeat(copies, 1, 1), then)[:, 0]
+        context = None if told is None else told.repeat(copies, 1, 1, 1)
+        return score(some, some.lengths[:, None], rows.repeat(copies, 1, 1), then, context)[:, 0]
 
     whole, width = logits(windows, 1), windows.items.shape[1]
     pairs = max(1, width * rows.numel())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
+from recattn.models.context import ContextEmbedding
 from recattn.models.event_bias import EventBias
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.profile import ProfileTokens
@@ -71,8 +72,10 @@ class TargetAttention(Ranker):
         value.
     feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
     profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
+    context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
     transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
-    dropout: share of the values' coordinates, and of the profile's fields, that are dropped in training; in [0, 1).
+    dropout: share of the values' coordinates, the profile's fields and the context's columns that are dropped in
+        training; in [0, 1).
     embedding_std: standard deviation of all embeddings at the start, above 0.
     Raises ConfigError for values outside of these.
 
@@ -105,6 +108,7 @@ class TargetAttention(Ranker):
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
         profile_in_readout: bool = False,
+        context_sizes: Sequence[int] = (),
         transitions: int = 10,
         dropout: float = 0.3,
         embedding_std: float = 0.05,
@@ -125,6 +129,11 @@ class TargetAttention(Ranker):
             raise ConfigError("time_aware is True, but use_times is False: there is no time to be aware of")
         if profile_in_readout and not readout_dims:
             raise ConfigError("profile_in_readout is True, but readout_dims is empty: a dot product reads no profile")
+        if context_sizes and not readout_dims:
+            raise ConfigError(
+                f"context_sizes is {list(context_sizes)}, but readout_dims is empty: a dot product reads no context; "
+                "give readout_dims, or leave the context out (--no-use-context)"
+            )
         check_levels(rating_levels)
         self.num_items, self.dim, self.num_heads, self.max_length = num_items, dim, num_heads, max_length
         self.separate_tables, self.recency = separate_tables, recency
@@ -148,7 +157,10 @@ class TargetAttention(Ranker):
             table() if separate_tables else self.value_table for _ in range(3)
         )
         self.item_bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
-        width = (2 + len(self.profile_sizes) * profile_in_readout) * dim
+        self.context_sizes, self.context = tuple(context_sizes), None
+        if self.context_sizes:
+            self.context = ContextEmbedding(context_sizes, dim, dropout=dropout, embedding_std=embedding_std)
+        width = (2 + len(self.profile_sizes) * profile_in_readout + len(self.context_sizes)) * dim
         self.readout = MLP(width, self.readout_dims, 1, activation=readout_activation) if self.readout_dims else None
         self.profile = ProfileTokens(self.profile_sizes, dim, dropout=dropout) if self.profile_sizes else None
         self.profile_bias = nn.Parameter(torch.zeros(num_heads, len(self.profile_sizes)))
@@ -180,7 +192,7 @@ class TargetAttention(Ranker):
         """Logits (batch, candidates)."""
         memory = self._memory(batch.history, self._visible(batch), batch.request_time)
         _, output = self._retrieve(memory, batch.candidates)
-        logits = self._read(output, batch.candidates, self._asked(batch), memory.told)
+        logits = self._read(output, batch.candidates, self._asked(batch), memory.told, batch.context)
         if self.transition_head is not None:
             logits = logits + self.transition_head.logits(self._shares(batch, memory).sum(-1))
         return logits
@@ -211,7 +223,8 @@ class TargetAttention(Ranker):
             scores = scores[:, :, None] + memory.bias[:, :, :, None]
             weights = self.weighting(scores, memory.mask[:, :, :, None]).to(memory.values.dtype)
             output = weights @ memory.values[:, :, None]  # (batch, heads, positions, candidates, dim of a head)
-            logits = self._read(output.movedim(1, -2).flatten(-2), candidates, (positions > 0)[..., None], memory.told)
+            output = output.movedim(1, -2).flatten(-2)
+            logits = self._read(output, candidates, (positions > 0)[..., None], memory.told, None)
         if self.transition_head is not None and memory.log_counted is not None:
             targets = self._following(history, positions)
             logits = logits + self.transition_head(memory.log_counted, history.items, positions, candidates, targets)
@@ -230,7 +243,7 @@ class TargetAttention(Ranker):
             # Copies: what was made in inference mode can't be saved for a backward pass.
             output, candidates = output.detach().clone().requires_grad_(), batch.candidates.clone()
             told = None if memory.told is None else memory.told.clone()
-            logits = self._read(output, candidates, self._asked(batch).clone(), told)
+            logits = self._read(output, candidates, self._asked(batch).clone(), told, batch.context)
             (slope,) = torch.autograd.grad(logits.sum(), output)
         brought = (weights * (self._heads(slope) @ memory.values.transpose(-1, -2))).sum(1)
         brought = brought[..., : batch.history.items.shape[1]]
@@ -288,7 +301,9 @@ class TargetAttention(Ranker):
         weights = self.weighting(scores + memory.bias, memory.mask).to(memory.values.dtype)
         return weights, (weights @ memory.values).transpose(1, 2).flatten(-2)
 
-    def _read(self, output: Tensor, candidates: Tensor, real: Tensor, told: Tensor | None) -> Tensor:
+    def _read(
+        self, output: Tensor, candidates: Tensor, real: Tensor, told: Tensor | None, context: Tensor | None
+    ) -> Tensor:
         """Retrieved vectors (..., candidates, dim) to logits (..., candidates); Dice learns where ``real`` is True."""
         vectors: Tensor = self.readout_table(candidates)
         if self.readout is None:
@@ -297,6 +312,8 @@ class TargetAttention(Ranker):
             parts = [output, vectors.expand_as(output)]
             if told is not None:
                 parts.append(told.view(len(told), *[1] * (output.dim() - 2), -1).expand(*output.shape[:-1], -1))
+            if self.context is not None:
+                parts.append(self.context(context, candidates).expand(*output.shape[:-1], -1))
             logits = self.readout(torch.cat(parts, -1), real).squeeze(-1)
         return logits + self._bias_of(candidates)
 

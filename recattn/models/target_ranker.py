@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
+from recattn.models.context import ContextEmbedding
 from recattn.models.event_embedding import EventEmbedding
 from recattn.models.history_reader import Candidates, Events, HistoryReader
 from recattn.models.moments import Moments, asked_at, left_out, moments_of
@@ -34,6 +35,7 @@ class RankerOptions(TypedDict, total=False):
     rating_levels: Sequence[float]
     profile_sizes: Sequence[int]
     profile_in_readout: bool
+    context_sizes: Sequence[int]
     feature_sizes: Sequence[int]
     feature_widths: Sequence[int] | None
     dropout: float
@@ -43,7 +45,8 @@ class RankerOptions(TypedDict, total=False):
 class TargetRanker(Ranker):
     """Any attention layer retrieves from the history for the candidate, and an MLP makes the logit of it.
 
-        logit_c = MLP([x_c, layer(q_c, keys, values), short_layer(q_c, last keys, last values), profile]) + bias_c
+        logit_c = MLP([x_c, layer(q_c, keys, values), short_layer(q_c, last keys, last values), profile, context_c])
+                  + bias_c
 
     q_c and keys: embeddings of the candidate and of the events, x_c and values: the same; with ``separate_tables`` from
     tables of their own, one pair for matching and one for content, as DARE (Feng et al., ICLR 2025) proposes to keep
@@ -64,8 +67,10 @@ class TargetRanker(Ranker):
     rating_levels: the ratings that occur, ascending; each gets an embedding that is added to the item's.
     profile_sizes: codes of each profile field, 0 (unknown) included. profile_in_readout: tell them to the MLP;
         False: each known one is a further key and value beside the history.
+    context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
     feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
-    dropout: in [0, 1), of the events' embeddings and of whole profile fields. embedding_std: of embeddings, at first.
+    dropout: in [0, 1), of the events' embeddings and of whole profile fields and columns of context.
+    embedding_std: of embeddings, at first.
     Raises ConfigError for values outside of these, and for layers of another width.
 
     Nothing visible: what is retrieved is 0, and the MLP makes of it what it does.
@@ -97,6 +102,7 @@ class TargetRanker(Ranker):
         rating_levels: Sequence[float] = (),
         profile_sizes: Sequence[int] = (),
         profile_in_readout: bool = True,
+        context_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
         dropout: float = 0.0,
@@ -143,7 +149,10 @@ class TargetRanker(Ranker):
         self.short = None if short_layer is None else reader(short_layer)
         self._check_layers()
         self.profile = ProfileTokens(self.profile_sizes, dim, dropout=dropout) if self.profile_sizes else None
-        told = len(self.profile_sizes) * profile_in_readout
+        self.context_sizes, self.context = tuple(context_sizes), None
+        if self.context_sizes:
+            self.context = ContextEmbedding(context_sizes, dim, dropout=dropout, embedding_std=embedding_std)
+        told = len(self.profile_sizes) * profile_in_readout + len(self.context_sizes)
         self.readout = MLP(
             (2 + (short_layer is not None) + told) * dim, self.readout_dims, 1, activation=readout_activation
         )
@@ -169,14 +178,14 @@ class TargetRanker(Ranker):
     def forward(self, batch: RankingBatch) -> Tensor:
         """Logits (batch, candidates)."""
         asked = self._asked(batch)
-        return asked.back(self._score(batch.history, asked.visible, asked.candidates, asked.now))
+        return asked.back(self._score(batch.history, asked.visible, asked.candidates, asked.now, asked.context))
 
     def at_positions(
         self, history: History, positions: Tensor, candidates: Tensor, request_time: Tensor | None = None
     ) -> Tensor:
         """See `Ranker.at_positions`: each position is a moment at which all candidates are asked about."""
         now = asked_at(history, positions, request_time if self.time_aware else None)
-        return self._score(history, positions, candidates.expand(*positions.shape, -1), now)
+        return self._score(history, positions, candidates.expand(*positions.shape, -1), now, None)
 
     def contributions(self, batch: RankingBatch) -> Tensor:
         """See `Ranker.contributions`: what each logit loses where an event is left out (`left_out`)."""
@@ -208,13 +217,17 @@ class TargetRanker(Ranker):
     def _asked(self, batch: RankingBatch) -> Moments:
         return moments_of(batch, time_aware=self.time_aware)
 
-    def _score(self, history: History, visible: Tensor, candidates: Tensor, now: Tensor | None) -> Tensor:
+    def _score(
+        self, history: History, visible: Tensor, candidates: Tensor, now: Tensor | None, context: Tensor | None
+    ) -> Tensor:
         """Logits (batch, moments, slots)."""
         content = self.content.items(candidates)
         parts = [content, *(found for found, _ in self._retrieve(history, visible, candidates, content, now))]
         if self.profile is not None and self.profile_in_readout:
             told = self.profile(history).told.flatten(1)
             parts.append(told[:, None, None].expand(*candidates.shape, -1))
+        if self.context is not None:
+            parts.append(self.context(context, candidates))
         real = (candidates != 0) & (visible > 0)[..., None]
         bias = self.item_bias(candidates) * self.content.items.known(candidates)[..., None]
         logits: Tensor = self.readout(torch.cat(parts, -1), real) + bias

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from recattn.data import (
     splits,
     write_clicks,
 )
+from recattn.data.click_tables import ClickVocabulary
 from recattn.data.with_features import with_codes
-from recattn.errors import ArtefactError, RecattnError
+from recattn.errors import ArtefactError, ConfigError, RecattnError
 from recattn.models import Ranker, Specification, build, describe
 
 FORMAT = 1
@@ -47,6 +48,8 @@ class Artefact:
     codes and the items' features included. encoders: how raw profiles and features were coded.
     manifest: where it came from: data, split, seed, metrics, versions and the training command.
     clicks: the samples that it was trained on and is to be measured on; None for a model of next items.
+    table: of a model that was trained on a click table how other tables are read, None otherwise. The histories are
+        then each user's longest one, and the catalogue goes on after the items with numbers for those never met.
     """
 
     model: Ranker
@@ -56,13 +59,16 @@ class Artefact:
     encoders: Encoders
     manifest: Mapping[str, Any]
     clicks: Clicks | None = None
+    table: ClickVocabulary | None = None
 
     @cached_property
     def split(self) -> Split:
         """The split that the model was trained on, made again from the histories.
 
-        Raises ArtefactError when it is not the one in the manifest.
+        Raises ArtefactError when it is not the one in the manifest, ConfigError for a model of a click table.
         """
+        if self.table is not None:
+            raise ConfigError("the model was trained on a click table: there is no split of histories, only its rows")
         wanted = self.manifest["split"]
         split: Split = getattr(splits, wanted["name"])(self.histories, **wanted["arguments"])
         if split.hash != wanted["hash"]:
@@ -136,11 +142,15 @@ def load_artefact(folder: str | Path) -> Artefact:
         )
         users, histories = _read_histories(folder / "histories.parquet", len(items), encoders.users)
         histories = _with_features(histories, folder / "vocabulary.parquet", encoders.items)
+        table = _table(features.get("table"), users, items, encoders.items, histories)
+        if table is not None:
+            known = table.codes if table.features else None
+            histories = replace(histories, num_items=table.num_items, features=known)
         load_model(model, folder / "model.safetensors")
         clicks = read_clicks(folder / CLICKS, manifest["split"]["hash"]) if clicked else None
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
-    return Artefact(model.eval(), users, items, histories, encoders, manifest, clicks)
+    return Artefact(model.eval(), users, items, histories, encoders, manifest, clicks, table)
 
 
 def _build_ranker(specification: Specification) -> Ranker:
@@ -170,13 +180,15 @@ def _write(folder: Path, artefact: Artefact) -> None:
     (folder / "model.yaml").write_text(yaml.safe_dump(describe(artefact.model), sort_keys=False), encoding="utf-8")
     catalogue = artefact.items.to_frame()
     if artefact.histories.features is not None:
-        catalogue["features"] = list(artefact.histories.features[1:])
+        catalogue["features"] = list(artefact.histories.features[1 : len(catalogue) + 1])
     catalogue.to_parquet(folder / "vocabulary.parquet")
     _write_histories(folder / "histories.parquet", artefact.users, artefact.histories)
     encoders = artefact.encoders
     profile, items = (None if encoder is None else encoder.to_dict() for encoder in (encoders.users, encoders.items))
-    features = json.dumps({"profile": profile, "items": items, "actions": encoders.actions}, indent=1)
-    (folder / "features.json").write_text(features, encoding="utf-8")
+    features = {"profile": profile, "items": items, "actions": encoders.actions}
+    if artefact.table is not None:
+        features["table"] = artefact.table.to_dict()
+    (folder / "features.json").write_text(json.dumps(features, indent=1), encoding="utf-8")
     names = list(FILES)
     if artefact.clicks is not None:
         write_clicks(folder / CLICKS, artefact.clicks)
@@ -208,6 +220,16 @@ def _with_features(histories: Histories, path: Path, encoder: FeatureEncoder | N
         return histories
     codes = np.stack(pd.read_parquet(path, columns=["features"])["features"].tolist()).astype(np.int32)
     return with_codes(histories, codes, encoder)
+
+
+def _table(
+    data: dict[str, Any] | None, users: Vocabulary, items: Vocabulary, encoder: FeatureEncoder | None, known: Histories
+) -> ClickVocabulary | None:
+    """How click tables are read, where the model was trained on one."""
+    if data is None:
+        return None
+    codes = np.zeros((len(items) + 1, 0), np.int32) if known.features is None else known.features
+    return ClickVocabulary.from_dict(data, users, items, () if encoder is None else encoder.fields, codes)
 
 
 def _read_histories(path: Path, num_items: int, encoder: FeatureEncoder | None) -> tuple[Vocabulary, Histories]:

@@ -1,7 +1,6 @@
 """Saved models -> results: which numbers a model reached, and everything needed to make them again."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -45,9 +44,9 @@ def result_of_runs(
     metrics: dict[str, dict[str, float]],
     *,
     command: str,
-    clicks: dict[str, Any] | None = None,
+    **more: object,
 ) -> Result:
-    """The result of trainings that differ in their seed alone, and what they took."""
+    """The result of trainings that differ in their seed alone, and what they took. more: further fields."""
     first, manifests = artefacts[0], [artefact.manifest for artefact in artefacts]
     specification = describe(first.model)
     return make_result(
@@ -61,7 +60,7 @@ def result_of_runs(
         train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
         peak_rss_mb=max((manifest["peak_rss_mb"] or 0.0 for manifest in manifests), default=None),
         command=f"{first.manifest['command']} && {command}",
-        clicks=clicks,
+        **more,
     )
 
 
@@ -106,18 +105,18 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
 
 
 def make_result(artefact: Artefact, **fields: object) -> Result:
-    """The result of a run on an artefact's split; ``fields`` are those that the artefact does not know."""
+    """The result of a run on an artefact's split; ``fields`` are those that the artefact does not know, or others."""
     histories, manifest = artefact.histories, artefact.manifest
-    return Result(
-        data=manifest["data"],
-        users=histories.num_users,
-        items=histories.num_items,
-        interactions=len(histories.items),
-        split=manifest["split"]["name"],
-        split_hash=manifest["split"]["hash"],
-        ties=manifest["ties"],
-        hardware=hardware(),
-        versions=versions(),
-        commit=commit(),
-        **fields,  # type: ignore[arg-type]
-    )
+    known = {
+        "data": manifest["data"],
+        "users": histories.num_users,
+        "items": len(artefact.items),
+        "interactions": len(histories.items),
+        "split": manifest["split"]["name"],
+        "split_hash": manifest["split"]["hash"],
+        "ties": manifest["ties"],
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    return Result(**(known | fields))

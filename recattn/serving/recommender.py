@@ -212,9 +212,9 @@ class Recommender:
         return found[0].clone(), "model"
 
     def _model_scores(self, events: History, moments: Tensor | None, *, filter_seen: bool) -> Tensor:
-        """(batch, num_items + 1), -inf for what is not retrieved."""
+        """(batch, items + 1), -inf for what is not retrieved."""
         if self.pipeline is None:
-            return self.model.score_all(events, moments)
+            return self.model.score_all(events, moments)[:, : len(self.items) + 1]  # a click table's has more
         return self.pipeline(events, moments, events.items if filter_seen else None)
 
     def _answer(
@@ -253,7 +253,7 @@ class Recommender:
 
     @cached_property
     def _popularity(self) -> NDArray[np.float32]:
-        """(num_items + 1,) each item's share of all events."""
+        """(items + 1,) each item's share of all events."""
         counts = np.bincount(self.artefact.histories.items, minlength=len(self.items) + 1)
         shares: NDArray[np.float32] = (counts / max(1, counts.sum())).astype(np.float32)
         return shares

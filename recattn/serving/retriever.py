@@ -51,9 +51,12 @@ def find_retriever(
     """A floor of ``recattn evaluate --baselines`` by its name, fitted as there for the part; or a folder's saved model.
 
     A folder that is called as a floor is meant by its path (``./ease``). say: told of a floor that is being fitted.
-    Raises ConfigError where the model and the ranker do not agree on the data, or the catalogue is too large for EASE;
+    Raises ConfigError where the model and the ranker do not agree on the data, the catalogue is too large for EASE, or
+    the ranker is a click table's;
     ArtefactError where the folder holds no saved model.
     """
+    if ranker.table is not None:
+        raise ConfigError("a model of a click table has its candidates from the table: it takes no retriever")
     if str(named) in FLOORS:
         name = str(named)
         report = None if say is None else lambda _: say(f"fitting {name}")

@@ -2,7 +2,7 @@
 
 from recattn.training.click_task import ClickTask
 from recattn.training.cloze_task import ClozeTask
-from recattn.training.data import ClickData, SequenceData
+from recattn.training.data import ClickData, SequenceData, TableData
 from recattn.training.fit import Fitted, fit
 from recattn.training.next_item_task import NextItemTask
 from recattn.training.ranking_task import RankingTask
@@ -19,6 +19,7 @@ __all__ = [
     "RankingTask",
     "SequenceData",
     "SlateTask",
+    "TableData",
     "data_arguments",
     "fit",
     "task_for",

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from recattn.batch import TargetBatch
 from recattn.data.batches import target_batches
 from recattn.data.click_sets import Clicks
+from recattn.data.click_tables import ClickTableLoader, ClickTables
 from recattn.data.clicks import ClickLoader
 from recattn.data.histories import Histories
 from recattn.data.split import Split
@@ -100,3 +101,26 @@ class ClickData(pl.LightningDataModule):
         return ClickLoader(
             self.histories, self.clicks.validation, batch_size=1024, context=self.max_length, shuffle=False
         )
+
+
+class TableData(pl.LightningDataModule):
+    """Trains on the rows of one click table, validates on those of the other.
+
+    batch_size: rows a batch. max_length: the events that the model reads. seed: as in SequenceData.
+    """
+
+    def __init__(self, tables: ClickTables, *, batch_size: int, max_length: int, seed: int = 0) -> None:
+        super().__init__()
+        self.tables, self.batch_size, self.max_length, self.seed = tables, batch_size, max_length, seed
+
+    def train_dataloader(self) -> ClickTableLoader:
+        return ClickTableLoader(
+            self.tables.train,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            seed=self.seed,
+            epoch=0 if self.trainer is None else self.trainer.current_epoch,
+        )
+
+    def val_dataloader(self) -> ClickTableLoader:
+        return ClickTableLoader(self.tables.validation, batch_size=1024, max_length=self.max_length, shuffle=False)

@@ -1,4 +1,4 @@
-"""Train a ranker on a split: the whole recipe, with the best weights kept and interruptions survived."""
+"""Train a ranker on a split or click tables: the whole recipe, best weights kept and interruptions survived."""
 
 import contextlib
 import json
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from recattn.data.click_sets import Clicks
+from recattn.data.click_tables import ClickTables
+from recattn.data.histories import Histories
 from recattn.data.split import Split
 from recattn.data.transitions import count_transitions
 from recattn.errors import ConfigError
@@ -27,7 +30,7 @@ from recattn.nn.checks import check_count
 from recattn.training.callbacks import FreshSeed, StayStopped, StopOnNaN, Stopwatch
 from recattn.training.checkpoints import WholeCheckpoints
 from recattn.training.click_task import ClickTask
-from recattn.training.data import ClickData, SequenceData
+from recattn.training.data import ClickData, SequenceData, TableData
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
 from recattn.training.tasks import task_for
@@ -50,7 +53,7 @@ class Fitted:
 
 def fit(
     model: Ranker,
-    split: Split,
+    data: Split | ClickTables,
     *,
     folder: str | Path,
     task: RankingTask | None = None,
@@ -63,60 +66,70 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> Fitted:
-    """Train the model on the split's training part until it gets no better on validation, and keep its best weights.
+    """Train the model on the training part until it gets no better on validation, and keep its best weights.
 
     What is to rise is the task's ``monitor``: NDCG@10 of the next items, or GAUC or AUC of clicks.
-    The model is changed in place. A TransitionHead gets its counts from the training part first, an
-    ItemEmbedding the features of the catalogue.
+    The model is changed in place. A TransitionHead gets its counts from the training part first (of click tables none:
+    their rows do not tell what follows what), an ItemEmbedding the features of the catalogue.
 
+    data: a split of histories, or click tables.
     folder: where checkpoints are kept while training runs (``last.ckpt`` after each epoch, and the best one).
-    task: loss and optimiser; by default ``task_for(model)``, with clicks ``ClickTask(model)``. It must hold this model.
+    task: loss and optimiser; by default ``task_for(model)``, of clicks ``ClickTask(model)``. It must hold this model.
     clicks: labelled samples of this split to train and validate on, in place of every event's successor.
-    batch_size: with clicks samples a batch, by default 1,024, else sequences a batch, by default 8.
-    positions: targets a sequence, see SequenceLoader; not for clicks. By default 48. A
+    batch_size: of clicks and tables samples a batch, by default 1,024, else sequences a batch, by default 8.
+    positions: targets a sequence, see SequenceLoader; not for clicks or tables. By default 48. A
         NextItemModel reads a sequence in one pass, so the targets and what only precedes them, at least one event,
         share its max_length + 1, the last of which is only a target; by default half of max_length are targets.
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row that were no better.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings, a learning rate among them, must be those of that training, which ``training.json`` holds.
-    Raises ConfigError for a loss that is not a number, for sizes below 1, for a time-aware model without times, and for
-    clicks of another split, with another task than a ClickTask or without what its monitor needs (a user with both
-    labels for GAUC);
+    Raises ConfigError for a loss that is not a number, for sizes below 1, for a time-aware model without times, for
+    clicks of another split, and for clicks or tables with another task than a ClickTask or without what its monitor
+    needs (a user with both labels for GAUC);
     ArtefactError for a checkpoint that cannot be written (a full disk); KeyboardInterrupt passes. In each case, and
     where the process is killed, the last epoch's checkpoint is kept.
     """
     folder = Path(folder)
-    if model.time_aware and split.histories.times is None:
+    histories = data.train.histories if isinstance(data, ClickTables) else data.histories
+    labelled = clicks is not None or isinstance(data, ClickTables)
+    if model.time_aware and histories.times is None:
         raise ConfigError(
             f"{type(model).__name__} is told the time of the request, but the data has no times: name a time column, "
             "or make it blind (times='none' or time_aware=False)"
         )
     if task is None:
-        task = task_for(model) if clicks is None else ClickTask(model)
+        task = ClickTask(model) if labelled else task_for(model)
     if task.model is not model:
         raise ConfigError("task holds another model than the one to be trained")
     if batch_size is None:
         batch_size = task.default_batch_size
     for name, value in (("batch_size", batch_size), ("max_epochs", max_epochs), ("patience", patience)):
         check_count(name, value)
-    data: SequenceData | ClickData
-    if clicks is None:
-        data = _sequences(model, split, task, batch_size, positions, seed)
-        asked: dict[str, Any] = {"positions": data.positions}
+    batches: SequenceData | ClickData | TableData
+    if positions is not None and labelled:
+        raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
+    if isinstance(data, ClickTables):
+        if clicks is not None:
+            raise ConfigError("clicks are samples of a split, but data are click tables, with labels of their own")
+        batches = _tables(model, data, task, batch_size, seed)
+        asked: dict[str, Any] = {"tables": data.hash}
+        describe_into(model, histories, data.met)
     else:
-        if positions is not None:
-            raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
-        data = _clicks(model, split, task, clicks, batch_size, seed)
-        asked = {"clicks": clicks.hashes}
-    count_into(model, split)
-    describe_into(model, split)
+        if clicks is None:
+            batches = _sequences(model, data, task, batch_size, positions, seed)
+            asked = {"split": data.hash, "positions": batches.positions}
+        else:
+            batches = _clicks(model, data, task, clicks, batch_size, seed)
+            asked = {"split": data.hash, "clicks": clicks.hashes}
+        count_into(model, data)
+        describe_into(model, histories, np.bincount(data.train.items, minlength=histories.num_items + 1) > 0)
     last = folder / "last.ckpt"
     if not resume:
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
             (folder / name).unlink(missing_ok=True)
-    settings = {"split": split.hash, "model": describe(model), "task": task.settings, "batch_size": batch_size}
-    settings |= {**asked, "max_epochs": max_epochs, "patience": patience, "seed": seed}
+    settings = {**asked, "model": describe(model), "task": task.settings, "batch_size": batch_size}
+    settings |= {"max_epochs": max_epochs, "patience": patience, "seed": seed}
     _keep_settings(folder / "training.json", settings)
     best = ModelCheckpoint(
         folder, "best", monitor=task.monitor, mode="max", enable_version_counter=False, save_weights_only=True
@@ -143,7 +156,7 @@ def fit(
             default_root_dir=folder,
         )
         try:
-            trainer.fit(task, data, ckpt_path=str(last) if resume and last.exists() else None)
+            trainer.fit(task, batches, ckpt_path=str(last) if resume and last.exists() else None)
         except SystemExit as stopped:
             if not isinstance(stopped.__context__, KeyboardInterrupt):
                 raise
@@ -181,17 +194,11 @@ def _sequences(
 
 def _clicks(model: Ranker, split: Split, task: RankingTask, clicks: Clicks, batch_size: int, seed: int) -> ClickData:
     """The samples, once it is sure that the task can train on them and choose its best epoch by them."""
-    if not isinstance(task, ClickTask):
-        raise ConfigError(f"task is a {type(task).__name__}, but clicks need a ClickTask")
     if clicks.split_hash != split.hash:
         raise ConfigError("clicks are samples of another split than the one to be trained on")
     if model.time_aware and (clicks.train.times is None or clicks.validation.times is None):
         raise ConfigError(f"{type(model).__name__} is told the time of the request, but clicks have no times")
-    asked = clicks.validation
-    constant = np.zeros(len(asked))
-    auc(asked.labels, constant)  # where a metric has no value it says why, and now rather than after an epoch
-    if task.monitor == "gauc":
-        gauc(asked.labels, constant, asked.users)
+    _check_monitor(task, clicks.validation.labels, clicks.validation.users)
     return ClickData(
         split.histories,
         clicks,
@@ -200,6 +207,22 @@ def _clicks(model: Ranker, split: Split, task: RankingTask, clicks: Clicks, batc
         one_pass=isinstance(model, NextItemModel),
         seed=seed,
     )
+
+
+def _tables(model: Ranker, tables: ClickTables, task: RankingTask, batch_size: int, seed: int) -> TableData:
+    """The rows, once it is sure that the task can choose its best epoch by them."""
+    _check_monitor(task, tables.validation.labels, tables.validation.of_users)
+    return TableData(tables, batch_size=batch_size, max_length=model.max_length, seed=seed)
+
+
+def _check_monitor(task: RankingTask, labels: NDArray[Any], users: NDArray[Any]) -> None:
+    """Let a metric that has no value on these labels say why, now rather than after an epoch."""
+    if not isinstance(task, ClickTask):
+        raise ConfigError(f"task is a {type(task).__name__}, but clicks need a ClickTask")
+    constant = np.zeros(len(labels))
+    auc(labels, constant)
+    if task.monitor == "gauc":
+        gauc(labels, constant, users)
 
 
 def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -227,18 +250,16 @@ def count_into(model: Ranker, split: Split) -> None:
             part.set_counts(pairs, torch.from_numpy(counts.data))
 
 
-def describe_into(model: Ranker, split: Split) -> None:
+def describe_into(model: Ranker, histories: Histories, met: NDArray[np.bool_]) -> None:
     """Give the model's ItemEmbeddings, where they read features, those of the catalogue, and what training meets.
 
-    Raises ConfigError where the model reads features and the split's histories have none.
+    met: (num_items + 1,). Raises ConfigError where the model reads features and the histories have none.
     """
-    histories = split.histories
-    met = torch.bincount(torch.from_numpy(split.train.items).long(), minlength=histories.num_items + 1) > 0
     for part in model.modules():
         if isinstance(part, ItemEmbedding) and part.feature_sizes:
             if histories.features is None:
                 raise ConfigError("the model reads items' features, but the data has none (recattn.data.with_features)")
-            part.set_features(torch.from_numpy(histories.features), met)
+            part.set_features(torch.from_numpy(histories.features), torch.from_numpy(met))
 
 
 @contextlib.contextmanager

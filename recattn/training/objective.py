@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 
 from recattn.data.click_sets import Clicks, make_clicks, read_clicks
+from recattn.data.click_tables import ClickTables
 from recattn.data.split import Split
 from recattn.errors import ConfigError
-from recattn.evaluation import evaluate, evaluate_clicks, predict_clicks
+from recattn.evaluation import evaluate, evaluate_clicks, predict_clicks, predict_table
 from recattn.models import Ranker
 from recattn.training.click_task import ClickTask
 from recattn.training.ranking_task import RankingTask
@@ -19,15 +20,14 @@ FEW_NEGATIVES = 32
 Objective = Literal["next_item", "clicks"]
 
 
-def check_objective(objective: Objective, of_next_items: Mapping[str, object], of_clicks: Mapping[str, object]) -> None:
-    """Raise ConfigError where an argument is given (not None) that the objective has no use for.
+def check_unused(what: str, arguments: Mapping[str, object]) -> None:
+    """Raise ConfigError where an argument is given (not None) that ``what`` has no use for.
 
-    >>> check_objective("clicks", {"positions": None}, {"threshold": 3.0})
+    >>> check_unused("objective 'clicks'", {"positions": None})
     """
-    unused = of_clicks if objective == "next_item" else of_next_items
-    for name, value in unused.items():
+    for name, value in arguments.items():
         if value is not None:
-            raise ConfigError(f"{name} is {value!r}, but objective {objective!r} has no use for it: leave it out")
+            raise ConfigError(f"{name} is {value!r}, but {what} has no use for it: leave it out")
 
 
 def samples_of(
@@ -63,7 +63,7 @@ def samples_of(
 
 def task_of(
     model: Ranker,
-    split: Split,
+    data: Split | ClickTables,
     clicked: bool,  # noqa: FBT001 - one of two objectives
     *,
     loss: str | None,
@@ -78,10 +78,10 @@ def task_of(
     further: what else the task takes. Raises ConfigError for what has a flag of its own, and for what it doesn't take.
     """
     settings: dict[str, object] = {"learning_rate": learning_rate, "weight_decay": weight_decay}
-    if clicked:
+    if clicked or isinstance(data, ClickTables):
         settings |= {"monitor": monitor or "gauc"}
     else:
-        counts = torch.bincount(torch.from_numpy(split.train.items).long(), minlength=model.num_items + 1)
+        counts = torch.bincount(torch.from_numpy(data.train.items).long(), minlength=model.num_items + 1)
         if num_negatives is None and model.pair_width > 1:
             num_negatives = FEW_NEGATIVES
         settings |= {"loss": loss or "softmax", "num_negatives": num_negatives, "item_counts": counts}
@@ -91,10 +91,14 @@ def task_of(
     return make_task(ClickTask if clicked else task_kind(model), model, {**settings, **further})
 
 
-def validate(model: Ranker, split: Split, clicks: Clicks | None) -> dict[str, dict[str, float]]:
+def validate(model: Ranker, data: Split | ClickTables, clicks: Clicks | None) -> dict[str, dict[str, float]]:
     """The metrics of the objective on the validation part, with intervals, as a manifest keeps them."""
+    if isinstance(data, ClickTables):
+        table = data.validation
+        logits = predict_table(model, table, max_length=model.max_length)
+        return evaluate_clicks(table.labels, table.of_users, [logits]).metrics
     if clicks is None:
-        return evaluate(model.score_all, split, "validation", time_aware=model.time_aware).metrics
+        return evaluate(model.score_all, data, "validation", time_aware=model.time_aware).metrics
     asked = clicks.validation
-    logits = predict_clicks(model, split.histories, asked, max_length=model.max_length)
+    logits = predict_clicks(model, data.histories, asked, max_length=model.max_length)
     return evaluate_clicks(asked.labels, asked.users, [logits]).metrics

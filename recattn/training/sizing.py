@@ -1,5 +1,6 @@
 """What a model's constructor has to know about the data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ def data_arguments(
     use_ratings: bool = True,
     use_profile: bool = False,
     use_features: bool = False,
+    context_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """The arguments of a model that follow from the data, as far as its constructor takes them.
 
     num_items; ``rating_levels``, the ratings that occur; ``profile_sizes``, the codes of each profile field;
-    ``feature_sizes`` and ``feature_widths`` of the items' features.
+    ``feature_sizes`` and ``feature_widths`` of the items' features; ``context_sizes``, the codes of each column of a
+    click table's context.
     Raises ConfigError for a class path that is no model's.
 
     >>> h = Histories(np.array([1], np.int32), np.array([0, 1]), num_items=7, ratings=np.array([4.0], np.float32))
@@ -41,4 +44,6 @@ def data_arguments(
     if use_features and histories.features is not None and "feature_sizes" in taken:
         arguments["feature_sizes"] = list(histories.feature_sizes)
         arguments["feature_widths"] = list(histories.feature_widths)
+    if context_sizes and "context_sizes" in taken:
+        arguments["context_sizes"] = list(context_sizes)
     return arguments

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import recattn.models as rmodels
 from recattn.batch import History, RankingBatch
+from recattn.errors import ConfigError
 from recattn.models import Ranker, build, describe, ranker
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
@@ -40,6 +41,7 @@ BATCH, CANDIDATES, LENGTH, NUM_ITEMS, POSITIONS, EXTRA = 5, 11, 7, 23, 3, 4
 LENGTHS = (7, 2, 0, 4, 1)
 DIM = 14
 EVERYTHING = {"rating_levels": (1, 2, 3.5, 5), "profile_sizes": (5, 3), "use_times": True, "transitions": 3}
+CONTEXT_SIZES = (4, 3)
 EXACT = {"atol": 1e-10, "rtol": 1e-9}
 
 
@@ -77,6 +79,7 @@ def searching(**more: object) -> Ranker:
 def ranker_cases(preset: Callable[..., Ranker], *, separate: bool = True, **more: object) -> list[Case]:
     """A preset of TargetRanker as it comes, and with all that it may read."""
     everything = {"rating_levels": (1, 2, 3.5, 5), "profile_sizes": (5, 3), "use_times": True, "time_aware": True}
+    everything["context_sizes"] = CONTEXT_SIZES
     small = {"readout_dims": (13,)}
     return [
         Case("defaults", lambda: preset(NUM_ITEMS, dim=DIM, **small | more), exact_train="dice" not in more.values()),
@@ -107,7 +110,12 @@ MODELS: dict[str, list[Case]] = {
         Case(
             "relu",
             lambda: rmodels.MeanPooling(
-                NUM_ITEMS, dim=DIM, readout_dims=(13,), readout_activation="relu", rating_levels=(1, 2, 3.5, 5)
+                NUM_ITEMS,
+                dim=DIM,
+                readout_dims=(13,),
+                readout_activation="relu",
+                rating_levels=(1, 2, 3.5, 5),
+                context_sizes=CONTEXT_SIZES,
             ),
         ),
     ],
@@ -207,7 +215,12 @@ MODELS: dict[str, list[Case]] = {
         Case("short-reader", target_attention(max_length=3, weighting=Softmax(temperature=0.7), **EVERYTHING)),
         Case("time-aware", target_attention(time_aware=True, **EVERYTHING)),
         Case("embedded-ratings", target_attention(embed_ratings=True, **EVERYTHING)),
-        Case("mlp", target_attention(max_length=5, time_aware=True, readout_dims=(13,), **EVERYTHING)),
+        Case(
+            "mlp",
+            target_attention(
+                max_length=5, time_aware=True, readout_dims=(13,), context_sizes=CONTEXT_SIZES, **EVERYTHING
+            ),
+        ),
         Case("mlp-dice", target_attention(readout_dims=(13,), readout_activation="dice"), exact_train=False),
         Case("additive-topk", target_attention(scorer=AdditiveScorer(7, 7, hidden_dim=5), weighting=TopK(2))),
         Case("bilinear-gate", target_attention(num_heads=1, scorer=BilinearScorer(14, 14), weighting=Identity())),
@@ -216,7 +229,11 @@ MODELS: dict[str, list[Case]] = {
     "DIN": [
         Case("paper", din(readout_dims=(13, 5)), exact_train=False),
         Case("code", din(form="code", readout_dims=(13, 5))),
-        Case("everything", din(max_length=5, recency=True, **EVERYTHING), exact_train=False),
+        Case(
+            "everything",
+            din(max_length=5, recency=True, context_sizes=CONTEXT_SIZES, **EVERYTHING),
+            exact_train=False,
+        ),
     ],
 }
 
@@ -286,7 +303,7 @@ def history_of(lengths: tuple[int, ...] = LENGTHS) -> History:
 
 
 def batch_of(history: History, *, visible: bool = False, told: bool = True) -> RankingBatch:
-    """Candidates, among them padding, the last event and the event that follows what is visible."""
+    """Candidates, among them padding (nonsense in its context), the last event and that after what is visible."""
     generator = torch.Generator().manual_seed(2)
     batch = len(history.items)
     candidates = torch.randint(1, NUM_ITEMS + 1, (batch, CANDIDATES), generator=generator)
@@ -295,7 +312,10 @@ def batch_of(history: History, *, visible: bool = False, told: bool = True) -> R
     after = history.items.gather(1, seen.clamp(max=history.items.shape[1] - 1))
     candidates[:, 1:4] = after[:, 1:4] * (seen < history.lengths[:, None])[:, 1:4]
     moments = 1_710_000_000 + torch.randint(0, 10**6, (batch, CANDIDATES), generator=generator)
-    return RankingBatch(history, candidates, None, seen if visible else None, moments if told else None)
+    context = torch.stack([torch.randint(0, n, candidates.shape, generator=generator) for n in CONTEXT_SIZES], -1)
+    context[candidates == 0] = 10**6
+    batch = RankingBatch(history, candidates, context=context)
+    return batch._replace(visible=seen if visible else None, request_time=moments if told else None)
 
 
 class Outcome(NamedTuple):
@@ -431,8 +451,11 @@ def test_padding_and_what_stands_in_it_change_nothing(case, train, visible):
 @both_modes
 def test_padding_candidates_change_nothing(case, train):
     model, batch = make(case, train=train), batch_of(history_of(), visible=True)
-    more = [torch.cat([x, x.new_zeros(BATCH, EXTRA)], 1) for x in batch[1:] if x is not None]
-    padded = batch._replace(candidates=more[0], visible=more[1], request_time=more[2])
+    names = ("candidates", "visible", "request_time", "context")
+    columns = {name: getattr(batch, name) for name in names}
+    padded = batch._replace(
+        **{name: torch.cat([x, x.new_zeros(BATCH, EXTRA, *x.shape[2:])], 1) for name, x in columns.items()}
+    )
     plain, wide = outcome(model, batch), outcome(model, padded)
     torch.testing.assert_close(wide.logits[:, :CANDIDATES], plain.logits, **EXACT)
     for name in plain.more:
@@ -535,6 +558,7 @@ def test_candidates_do_not_influence_each_other(case):
         candidates=batch.candidates[:, order],
         visible=batch.visible[:, order],
         request_time=batch.request_time[:, order],
+        context=batch.context[:, order],
     )
     torch.testing.assert_close(model(some), together[:, order], **EXACT)
 
@@ -627,3 +651,48 @@ def test_what_the_data_lacks_is_done_without(case):
     batch = batch_of(history._replace(times=None, ratings=None, profile=None), told=False)
     assert model(batch).isfinite().all()
     assert model.score_all(batch.history)[:, 1:].isfinite().all()
+
+
+def reads_context(model: Ranker) -> bool:
+    return bool(getattr(model, "context_sizes", ()))
+
+
+@every_model
+@pytest.mark.parametrize("visible", [True, False], ids=["visible", "whole"])
+def test_context_is_read_by_models_made_for_it_and_speaks_of_its_own_candidate_alone(case, visible):
+    model, batch = make(case), batch_of(history_of(), visible=visible)
+    plain, brought = model(batch), model.contributions(batch)
+    assert brought.isfinite().all()
+    assert torch.allclose(model.contributions(batch._replace(context=None)), brought) != reads_context(model)
+    real, apart = batch.candidates != 0, torch.zeros(CANDIDATES, dtype=torch.bool)
+    apart[[2, 7]] = True
+    other = (batch.context + 1) % torch.tensor(CONTEXT_SIZES)
+    found = model(batch._replace(context=torch.where(apart[:, None], other, batch.context)))
+    torch.testing.assert_close(found[:, ~apart], plain[:, ~apart], **EXACT)
+    moved = (found - plain)[:, apart][real[:, apart]].abs() > 1e-9
+    assert moved.all() if reads_context(model) else not moved.any()
+    order = torch.randperm(CANDIDATES)[:5]
+    names = ("candidates", "request_time", "context", *(("visible",) if visible else ()))
+    some = batch._replace(**{name: getattr(batch, name)[:, order] for name in names})
+    torch.testing.assert_close(model.contributions(some)[real[:, order]], brought[:, order][real[:, order]], **EXACT)
+
+
+@every_model
+@both_modes
+def test_context_beside_padding_changes_nothing_and_none_is_unknown(case, train):
+    model, batch = make(case, train=train), batch_of(history_of(), visible=True)
+    clean = batch.context * (batch.candidates != 0)[..., None]
+    assert_same(outcome(model, batch), outcome(model, batch._replace(context=clean)))
+    unknown = batch._replace(context=torch.zeros_like(clean))
+    assert_same(outcome(model, unknown), outcome(model, batch._replace(context=None)))
+
+
+@every_model
+def test_context_of_another_width_is_refused(case):
+    model, batch = make(case), batch_of(history_of())
+    narrow = batch._replace(context=batch.context[..., :1])
+    if reads_context(model):
+        with pytest.raises(ConfigError, match="the context has 1 columns, the model was made for 2"):
+            model(narrow)
+    else:
+        model(narrow)

@@ -39,6 +39,15 @@ def test_each_candidate_is_found_again_beside_what_it_sees_and_when(aware):
     assert (asked.candidates == 0).sum() == BATCH * (asked.candidates[0].numel() - CANDIDATES)
 
 
+@pytest.mark.parametrize("visible", [None, torch.tensor([[3, 1, 3, 1, 0, 3, 1], [2, 1, 2, 1, 0, 2, 1]])])
+def test_what_is_known_of_a_request_stays_beside_its_candidate(visible):
+    batch = batch_of(visible)
+    context = torch.stack([10 * batch.candidates, 20 * batch.candidates, 30 * batch.candidates], -1)
+    asked = moments_of(batch._replace(context=context))
+    assert torch.equal(asked.context, asked.candidates[..., None] * torch.tensor([10, 20, 30]))
+    assert asked.context.shape[1] == (1 if visible is None else 3)
+
+
 def test_columns_that_agree_in_one_row_only_are_moments_of_their_own():
     visible = torch.tensor([[3, 3, 3, 3, 3, 3, 3], [2, 1, 2, 2, 2, 2, 2]])
     asked = moments_of(batch_of(visible))

@@ -346,6 +346,8 @@ def test_the_scorer_is_copied():
         ({"rating_levels": (3, 1)}, "rating_levels must be finite numbers that ascend without repeats"),
         ({"rating_levels": (1, 1)}, "rating_levels must be finite numbers that ascend without repeats"),
         ({"readout_dims": (5, 0)}, "hidden_dims must be an integer >= 1, got 0"),
+        ({"context_sizes": (5,)}, r"context_sizes is \[5\], but readout_dims is empty: a dot product reads no context"),
+        ({"context_sizes": (5, 0), "readout_dims": (5,)}, "context_sizes must be an integer >= 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -19,21 +19,22 @@ class ClickTableLoader:
 
     All batches but one hold ``batch_size`` rows of the table. Rows of one history stay together, beside each other
     on the candidates axis, where the end of a batch or ``max_candidates`` does not divide them. Batches are made of
-    histories of similar length, which are sorted inside groups of 32 batches, and come in random order.
+    histories of similar length, which are sorted inside groups of 32 batches, and come in random order. A row's context
+    stands beside its candidate.
 
     batch_size: rows a batch. max_length: the last events of a history that are kept. max_candidates: rows of a history
-    in a row of the batch at most. user_as_profile: give the user's number as the last profile field, with
-    ``profile_sizes`` for the model's constructor. seed, epoch: together they fix the order. shuffle: False keeps the
-    order of the table. Raises ConfigError for numbers below 1.
+    in a row of the batch at most. user_as_profile: give the user's number as the last profile field, 0 for one that
+    training does not have, with ``profile_sizes`` for the model's constructor. seed, epoch: together they fix the
+    order. shuffle: False keeps the order of the table. Raises ConfigError for numbers below 1.
 
-    >>> from recattn.data.click_tables.table import ClickVocabulary
     >>> from recattn.data.histories import Histories
     >>> histories = Histories(np.array([1, 2, 2], np.int32), np.array([0, 2, 3]), num_items=3)
     >>> labels, candidates = np.array([1, 0, 0], np.float32), np.array([2, 1, 1], np.int32)
-    >>> table = ClickTable(labels, candidates, np.array([0, 0, 1]), histories, np.array([1, 2]), None, None, {})
+    >>> context = np.array([[3], [5], [4]])
+    >>> table = ClickTable(labels, candidates, np.array([0, 0, 1]), histories, np.array([1, 2]), context, None, {})
     >>> batch = next(iter(ClickTableLoader(table, batch_size=3, shuffle=False)))
-    >>> batch.candidates.tolist(), batch.history.items.tolist()
-    ([[2, 1], [1, 0]], [[1, 2], [2, 0]])
+    >>> batch.candidates.tolist(), batch.history.items.tolist(), batch.context[..., 0].tolist()
+    ([[2, 1], [1, 0]], [[1, 2], [2, 0]], [[3, 5], [4, 0]])
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class ClickTableLoader:
         self.profile_sizes: tuple[int, ...] = ()
         self._histories = table.histories
         if user_as_profile:
-            self.profile_sizes = (len(table.vocabulary.users) + 1,)
-            users = table.users[:, None]
+            known = len(table.vocabulary.users)
+            users = np.where(table.users <= known, table.users, 0)[:, None]
+            self.profile_sizes = (known + 1,)
             self._histories = replace(table.histories, profile=users, profile_sizes=self.profile_sizes)
         random = np.random.default_rng([seed, epoch])
         self._order = self._arrange(random) if shuffle else np.arange(len(table))
@@ -84,9 +86,17 @@ class ClickTableLoader:
         history = pad_histories(self._histories, whose, self._histories.lengths[whose], max_length=self.max_length)
         candidates = np.zeros((len(whose), int(column.max()) + 1), np.int64)
         labels = np.zeros(candidates.shape, np.float32)
+        context = np.zeros((*candidates.shape, self.table.context.shape[1]), np.int64)
         candidates[line, column] = self.table.candidates[rows]
         labels[line, column] = self.table.labels[rows]
-        return RankingBatch(history, torch.from_numpy(candidates), torch.from_numpy(labels))
+        context[line, column] = self.table.context[rows]
+        return RankingBatch(
+            history,
+            torch.from_numpy(candidates),
+            torch.from_numpy(labels),
+            users=torch.from_numpy(self.table.users[whose].astype(np.int64)),
+            context=torch.from_numpy(context) if context.shape[-1] else None,
+        )
 
     def _arrange(self, random: np.random.Generator) -> NDArray[np.int64]:
         """The rows in their order: histories at random, in each group of batches by length."""

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 class Numbering:
     """Different texts -> 1, 2, ... in the order in which they are met; the empty text is 0.
 
-    known: texts that have the numbers 1 to n from the start; other texts are then -1. None: every text gets a number.
+    known: texts that have the numbers 1 to n from the start. grow: give other texts the next numbers; else they are -1.
 
     >>> numbering = Numbering()
     >>> numbering(pa.array(["b", "a", "b"])).tolist(), numbering(pa.array(["c", "", "a"])).tolist()
     ([1, 2, 1], [3, 0, 2])
-    >>> Numbering(["a"])(pa.array(["b", "a", ""])).tolist()
+    >>> Numbering(["a"], grow=False)(pa.array(["b", "a", ""])).tolist()
     [-1, 1, 0]
     """
 
-    def __init__(self, known: Sequence[str] | None = None) -> None:
-        self.grow = known is None
-        self._numbers = {text: number for number, text in enumerate(["", *(known or ())])}
+    def __init__(self, known: Sequence[str] = (), *, grow: bool = True) -> None:
+        self.grow = grow
+        self._numbers = {text: number for number, text in enumerate(["", *known])}
 
     def __call__(self, texts: pa.Array) -> NDArray[np.int32]:
         """(n,) numbers of (n,) texts."""

@@ -14,7 +14,8 @@ from recattn.data.click_tables.columns import ClickColumns, Roles
 from recattn.data.click_tables.functions import FeatureOf
 from recattn.data.click_tables.numbering import Numbering
 from recattn.data.click_tables.sharing import share
-from recattn.data.click_tables.table import ClickTable, ClickVocabulary, as_ids
+from recattn.data.click_tables.table import ClickTable
+from recattn.data.click_tables.vocabulary import ClickVocabulary, and_unmet, as_ids
 from recattn.data.features import FeatureEncoder, Field
 from recattn.data.histories import Histories
 from recattn.data.table_files import TableFile, open_table
@@ -37,9 +38,9 @@ def read_click_table(
     each item. What is known of a row alone (context) is coded as `FeatureEncoder` does.
 
     paths: files read one after another as one table, see `open_table`. columns: what their columns are called.
-    fitted: what was learnt from the training file; None: these are the training files. Items that they do not have
-        become number ``fitted.num_items`` in candidates and histories, its users number 0; ``unknown`` of the table
-        counts them.
+    fitted: what was learnt from the training file; None: these are the training files. Items that they do not have are
+        known by their features alone, in candidates and histories (``fitted.unmet``), and users that they do not have
+        are numbered on after theirs; ``unknown`` of the table counts both.
 
     Raises DataError naming file and line for a column that is missing, a label that is not 0 or 1, a user, candidate or
     event without an id, lists of different length, and an item with two values of one feature (name that column as
@@ -54,7 +55,7 @@ def read_click_table(
     >>> table.candidates.tolist(), table.owners.tolist(), table.histories.of(0).tolist()
     ([3, 1], [0, 0], [1, 2])
     >>> table.histories.features.tolist()
-    [[0], [1], [2], [2], [0]]
+    [[0], [1], [2], [2], [0], [1], [2]]
     """
     if not paths:
         raise ConfigError("name at least one file")
@@ -90,13 +91,14 @@ class _Reader:
 
     def __init__(self, columns: ClickColumns, roles: Roles, fitted: ClickVocabulary | None) -> None:
         self.columns, self.roles, self.fitted = columns, roles, fitted
-        self.users = Numbering(fitted.users.index.astype("str").tolist() if fitted else None)
-        self.items = Numbering(fitted.items.index.astype("str").tolist() if fitted else None)
+        known = () if fitted is None else (fitted.users, fitted.items)
+        users, items = [of.index.astype("str").tolist() for of in known] or [[], []]
+        self.users, self.items = Numbering(users), Numbering(items, grow=fitted is None)
         if fitted is None:
             self.values = {name: Numbering() for name in roles.features}
             self.functions = {name: FeatureOf() for name in roles.features}
         else:
-            self.values = {field.name: Numbering(field.categories) for field in fitted.features}
+            self.values = {field.name: Numbering(field.categories or (), grow=False) for field in fitted.features}
             self.functions = {
                 name: FeatureOf(codes, grow=False) for name, codes in zip(self.values, fitted.codes.T, strict=True)
             }
@@ -123,15 +125,21 @@ class _Reader:
         """Number one block whose first row is row ``start`` of the file."""
         candidates, events = self.items(block.candidates), self.items(block.history)
         of_rows = np.flatnonzero(block.starts)
+        of_candidates = {name: numbers(block.features[name]) for name, numbers in self.values.items()}
+        of_events = {name: numbers(block.histories[name]) for name, numbers in self.values.items()}
         for name, function in self.functions.items():
-            numbers = self.values[name]
-            met = function.add(candidates, numbers(block.features[name]))
+            met = function.add(candidates, of_candidates[name])
             if met is not None:
                 self._refuse(name, block.candidates[met[0]].as_py(), met, file.where(start + met[0]))
-            met = function.add(events, numbers(block.histories[name]))
+            met = function.add(events, of_events[name])
             if met is not None:
                 row = of_rows[np.searchsorted(np.cumsum(block.lengths), met[0], side="right")]
                 self._refuse(name, block.history[met[0]].as_py(), met, file.where(start + int(row)))
+        if self.fitted is not None:
+            for items, values in ((candidates, of_candidates), (events, of_events)):
+                new = items < 0
+                codes = [of_feature[new] for of_feature in values.values()]
+                items[new] = self.fitted.unmet(np.stack(codes, 1) if codes else np.zeros((new.sum(), 0), np.int32))
         for name, numbers in self.contexts.items():
             self.context[name].append(numbers(block.context[name]))
         self.labels.append(block.labels)
@@ -155,14 +163,13 @@ class _Reader:
         """Everything that was added."""
         vocabulary, numbers = (self.fitted, None) if self.fitted is not None else self._fit()
         users, candidates, events = map(np.concatenate, (self.whose, self.candidates, self.events))
-        unknown = {"users of histories": users, "candidates": candidates, "events of histories": events}
-        counts = {what: int((values < 0).sum()) for what, values in unknown.items()}
-        if numbers is None:
-            users = np.maximum(users, 0)
-            candidates, events = (
-                np.where(of < 0, vocabulary.num_items, of).astype(np.int32) for of in (candidates, events)
-            )
-        else:
+        known_users, known_items = len(vocabulary.users), len(vocabulary.items)
+        unknown = {
+            "users of histories": int((users > known_users).sum()),
+            "candidates": int((candidates > known_items).sum()),
+            "events of histories": int((events > known_items).sum()),
+        }
+        if numbers is not None:
             users, candidates, events = numbers[0][users], numbers[1][candidates], numbers[1][events]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
         shared = share(users, events, offsets)
@@ -185,7 +192,7 @@ class _Reader:
             users[shared.kept],
             vocabulary.context.transform(self._context()),
             vocabulary,
-            counts,
+            unknown,
         )
 
     def _fit(self) -> tuple[ClickVocabulary, tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -196,7 +203,7 @@ class _Reader:
             np.concatenate([[0], vocabulary.encode(raw)]).astype(np.int32)
             for vocabulary, raw in ((users, raw_users), (items, raw_items))
         )
-        codes = np.zeros((len(items) + 2, len(self.values)), np.int32)
+        codes = np.zeros((len(items) + 1, len(self.values)), np.int32)
         fields = []
         for place, (name, numbers) in enumerate(self.values.items()):
             categories = pd.Index(numbers.texts[1:]).sort_values()
@@ -206,7 +213,7 @@ class _Reader:
             codes[of_items[: len(known)], place] = of_values[known]
         context = FeatureEncoder.fit(self._context())
         vocabulary = ClickVocabulary(
-            self.columns, users, items, tuple(fields), codes, context, tuple(self.roles.context)
+            self.columns, users, items, tuple(fields), and_unmet(codes), context, tuple(self.roles.context)
         )
         return vocabulary, (of_users, of_items)
 

@@ -1,48 +1,14 @@
 """A click table in memory: compact arrays, and the numbers that its ids and categories were given."""
 
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from recattn.data.click_tables.columns import ClickColumns
-from recattn.data.features import FeatureEncoder, Field
+from recattn.data.click_tables.vocabulary import ClickVocabulary
 from recattn.data.histories import Histories
-from recattn.data.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class ClickVocabulary:
-    """What was learnt from the training file, and from nothing else.
-
-    columns: what its columns were called.
-    users, items: raw ids. Items are numbered 1 to ``len(items)``, and one number more, ``num_items``, stands for every
-        item that the training file does not have: 0 is padding, in a history too. Its features are unknown.
-    features: the categories of each feature of items.
-    codes: (num_items + 1, features) int32 codes of each item's features, 0 for unknown and for padding.
-    context: how what is known of a row alone was coded; context_columns: its columns, those too that hold nothing to
-        code (text that differs in every row).
-    """
-
-    columns: ClickColumns
-    users: Vocabulary
-    items: Vocabulary
-    features: tuple[Field, ...]
-    codes: NDArray[np.int32]
-    context: FeatureEncoder
-    context_columns: tuple[str, ...]
-
-    @property
-    def num_items(self) -> int:
-        """The size of a model's catalogue, and the number of the unknown item."""
-        return len(self.items) + 1
-
-    @property
-    def met(self) -> NDArray[np.bool_]:
-        """(num_items + 1,) which items have been met in training, as `ItemEmbedding.set_features` asks."""
-        return np.arange(self.num_items + 1) < self.num_items
 
 
 @dataclass(frozen=True)
@@ -53,7 +19,8 @@ class ClickTable:
     candidates: (rows,) int32 item numbers, 1 to num_items.
     owners: (rows,) int32; row r was asked after all events of history ``owners[r]``.
     histories: the different histories, with the items' features; what `Histories` calls a user is one of them here.
-    users: (histories,) int32 number of the user whose history it is; 0 for one that the training file does not have.
+    users: (histories,) int32 number of the user whose history it is, from 1; those that the training file does not have
+        are numbered on from ``len(vocabulary.users) + 1``.
     context: (rows, columns) int32 codes of what is known of a row alone.
     vocabulary: the numbers' meaning.
     unknown: how many there are of candidates, of events in histories and of histories whose item or user is unknown.
@@ -74,18 +41,54 @@ class ClickTable:
         return len(self.labels)
 
     def __str__(self) -> str:
+        lengths = self.histories.lengths[np.unique(self.owners)]
         lines = [
-            f"{len(self)} rows, {self.labels.mean():.4f} of them clicks; {len(self.users)} histories of "
-            f"{self.histories.lengths.mean():.1f} events in the mean; {len(self.vocabulary.items)} items known"
+            f"{len(self)} rows, {self.labels.mean():.4f} of them clicks; {len(lengths)} histories of "
+            f"{lengths.mean():.1f} events in the mean; {len(self.vocabulary.items)} items known"
         ]
         lines += [f"{count} {what} unknown from training" for what, count in self.unknown.items() if count]
         return "\n".join(lines)
 
+    @property
+    def of_users(self) -> NDArray[np.int32]:
+        """(rows,) the number of each row's user."""
+        return self.users[self.owners]
 
-def as_ids(texts: "pd.Series[str]") -> "pd.Series[Any]":
-    """Whole numbers where all texts are written as such, else the texts.
+    @property
+    def hash(self) -> str:
+        """sha256 of all arrays, the same on each machine; the numbers in them are the training file's."""
+        digest = hashlib.sha256()
+        arrays: dict[str, NDArray[Any]] = {
+            "labels": self.labels,
+            "candidates": self.candidates,
+            "owners": self.owners,
+            "items": self.histories.items,
+            "offsets": self.histories.offsets,
+            "users": self.users,
+            "context": self.context,
+            "codes": self.vocabulary.codes,
+        }
+        for name, array in arrays.items():
+            digest.update(f"{name}:{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array, "<i8").data)
+        return digest.hexdigest()
 
-    >>> as_ids(pd.Series(["12", "-3"])).tolist(), as_ids(pd.Series(["12", "007"])).tolist()
-    ([12, -3], ['12', '007'])
-    """
-    return texts.astype("int64") if texts.str.fullmatch(r"0|-?[1-9][0-9]{0,17}").all() else texts
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
+        """Only these rows; histories and vocabulary stay as they are."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            candidates=self.candidates[rows],
+            owners=self.owners[rows],
+            context=self.context[rows],
+        )
+
+    def longest_histories(self) -> Histories:
+        """Each user's longest history, of equally long ones the last; user u + 1 of the vocabulary is user u here."""
+        lengths = self.histories.lengths
+        order = np.lexsort((np.arange(len(lengths)), lengths, self.users))
+        order = order[self.users[order] <= len(self.vocabulary.users)]
+        kept = order[np.diff(self.users[order], append=0) != 0]
+        ends = np.cumsum(lengths[kept])
+        events = np.repeat(self.histories.offsets[kept + 1] - ends, lengths[kept]) + np.arange(lengths[kept].sum())
+        return replace(self.histories, items=self.histories.items[events], offsets=np.append(0, ends))

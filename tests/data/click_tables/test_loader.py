@@ -13,12 +13,14 @@ def table(rows, write):
 
 
 def samples(batch):
-    """(user, item, label, what it sees) of each real candidate."""
+    """(user, item, label, context, what it sees) of each real candidate."""
+    assert torch.equal(batch.users, batch.history.profile[:, 0])
     return [
         (
-            int(batch.history.profile[line, 0]),
+            int(batch.users[line]),
             int(batch.candidates[line, column]),
             float(batch.labels[line, column]),
+            tuple(batch.context[line, column].tolist()),
             tuple(batch.history.items[line, : batch.history.lengths[line]].tolist()),
         )
         for line, column in (batch.candidates != 0).nonzero().tolist()
@@ -27,8 +29,8 @@ def samples(batch):
 
 def expected(table, max_length):
     return [
-        (int(table.users[owner]), int(item), float(label), tuple(table.histories.of(owner)[-max_length:].tolist()))
-        for owner, item, label in zip(table.owners, table.candidates, table.labels, strict=True)
+        (int(table.users[owner]), int(item), float(label), tuple(code), tuple(table.histories.of(owner)[-max_length:]))
+        for owner, item, label, code in zip(table.owners, table.candidates, table.labels, table.context, strict=True)
     ]
 
 
@@ -53,7 +55,8 @@ def test_each_row_comes_once_with_its_own_history(table, batch_size, max_candida
     sizes = [int((batch.candidates != 0).sum()) for batch in batches]
     assert sorted(sizes, reverse=True)[:-1] == [batch_size] * (len(sizes) - 1)
     assert all(batch.candidates.shape[1] <= max_candidates for batch in batches)
-    assert all((batch.labels[batch.candidates == 0] == 0).all() for batch in batches)
+    for values in ("labels", "context"):
+        assert all((getattr(batch, values)[batch.candidates == 0] == 0).all() for batch in batches)
 
 
 def test_rows_of_one_history_stand_side_by_side(table):
@@ -88,6 +91,21 @@ def test_batches_are_of_histories_of_like_length(table):
     loader = ClickTableLoader(table, batch_size=4, seed=0)
     slots = sum(batch.history.items.numel() for batch in loader)
     assert slots < 1.1 * int(np.maximum(table.histories.lengths, 1).sum())
+
+
+def test_without_columns_of_context_there_is_none(rows, write):
+    head = ["label", "user_id", "item_id", "item_history"]
+    table = read_click_table(write([[row[0], row[1], row[2], row[5]] for row in rows], head=head))
+    assert next(iter(ClickTableLoader(table, batch_size=8))).context is None
+
+
+def test_users_that_training_did_not_have_are_told_apart_and_have_no_profile(table, rows, write):
+    new = [[row[0], f"new-{row[1]}", *row[2:]] for row in rows]
+    test = read_click_table(write(new, "test.csv"), fitted=table.vocabulary)
+    (batch,) = ClickTableLoader(test, batch_size=997, user_as_profile=True, shuffle=False)
+    assert (batch.history.profile == 0).all()
+    assert len(batch.users.unique()) == 11
+    assert batch.users.min() == len(table.vocabulary.users) + 1
 
 
 def test_the_profile_is_the_user_on_request(table):

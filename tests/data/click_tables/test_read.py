@@ -1,4 +1,5 @@
 import gzip
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recattn.data import table_files
-from recattn.data.click_tables import ClickColumns, read_click_table
+from recattn.data.click_tables import ClickColumns, ClickVocabulary, read_click_table
 from recattn.errors import ConfigError, DataError
 
 HEAD = ["label", "user_id", "item_id", "cate_id", "item_history", "cate_history"]
@@ -125,19 +126,24 @@ def test_only_the_training_file_is_learnt_from(write):
     rows = [
         ["1", "v", "31", "c", "20^99^30", "b^z^c"],
         ["0", "new", "30", "", "99", "z"],
-        ["0", "u", "10", "a", "", ""],
+        ["0", "u", "10", "a", "98^98", "a^"],
+        ["0", "newer", "30", "", "99", "z"],
+        ["0", "new", "97", "", "99", "z"],
     ]
     test = read_click_table(write(rows, "test.csv", HEAD), fitted=train.vocabulary)
     assert test.vocabulary is train.vocabulary
     assert train.vocabulary.items.index.tolist() == [10, 20, 30]
-    assert (train.vocabulary.num_items, test.histories.num_items) == (4, 4)
-    assert train.vocabulary.met.tolist() == [True, True, True, True, False]
-    assert test.candidates.tolist() == [4, 3, 1], "31 is the unknown item"
-    assert test.histories.items.tolist() == [2, 4, 3, 4], "so is 99, which keeps its place in the histories"
-    assert test.histories.features.ravel().tolist() == [0, 1, 2, 3, 0], "nothing is known of it"
-    assert test.users.tolist() == [2, 0, 1]
-    assert test.unknown == {"users of histories": 1, "candidates": 1, "events of histories": 2}
-    assert "1 candidates unknown from training" in str(test)
+    assert (train.vocabulary.num_items, test.histories.num_items) == (7, 7)
+    assert train.vocabulary.met.tolist() == [True] * 4 + [False] * 4
+    assert test.histories.features.ravel().tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert test.candidates.tolist() == [7, 3, 1, 3, 4], "31 is a new item of category c, of 97 nothing is known"
+    assert [test.histories.of(h).tolist() for h in range(4)] == [[2, 4, 3], [4], [5, 4], [4]], (
+        "new ones keep their place"
+    )
+    assert test.users.tolist() == [2, 3, 1, 4], "new users are told from each other"
+    assert test.of_users.tolist() == [2, 3, 1, 4, 3]
+    assert test.unknown == {"users of histories": 3, "candidates": 2, "events of histories": 6}
+    assert "2 candidates unknown from training" in str(test)
     assert train.unknown == {"users of histories": 0, "candidates": 0, "events of histories": 0}
 
 
@@ -159,7 +165,7 @@ def test_a_missing_value_is_unknown_and_no_conflict(write):
     rows = [["1", "u", "7", "", "", ""], ["1", "u", "5", "", "7", ""], ["0", "u", "5", "a", "7^5^7", "b^^"]]
     table = read_click_table(write(rows, head=HEAD))
     assert table.histories.lengths.tolist() == [0, 1, 3]
-    assert table.histories.features.ravel().tolist() == [0, 1, 2, 0]
+    assert table.vocabulary.codes.ravel().tolist() == [0, 1, 2, 0, 1, 2]
 
 
 FIRST = ["1", "u", "7", "a", "5^7", "b^a"]
@@ -218,7 +224,7 @@ def test_columns_of_any_name(write):
     columns = ClickColumns("clk", "uid", "aid", "aids", {"brand": "brands"}, separator="|")
     table = read_click_table(write([["1", "u", "7", "x", "5|7", "y|x"]], head=head), columns=columns)
     assert table.histories.items.tolist() == [1, 2]
-    assert table.histories.features.ravel().tolist() == [0, 2, 1, 0]
+    assert table.histories.features.ravel().tolist() == [0, 2, 1, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -257,10 +263,32 @@ def test_the_order_of_the_columns_is_free(rows, write):
 def test_two_features_in_another_order_keep_their_values(write):
     head = ["label", "user_id", "item_id", "a_id", "b_id", "item_history", "a_history", "b_history"]
     train = read_click_table(write([["1", "u", "7", "x", "y", "5", "p", "q"]], head=head))
-    assert train.vocabulary.codes.tolist() == [[0, 0], [1, 1], [2, 2], [0, 0]]
+    assert train.vocabulary.codes.tolist() == [[0, 0], [1, 1], [2, 2], [0, 0], [1, 1], [2, 2]]
     order = [0, 1, 2, 4, 3, 5, 7, 6]
     path = write([["1", "u", "7", "y", "x", "5", "q", "p"]], "test.csv", [head[place] for place in order])
     assert read_click_table(path, fitted=train.vocabulary).candidates.tolist() == [2]
+
+
+def test_new_items_are_known_by_all_their_features_together(write):
+    head = ["label", "user_id", "item_id", "a_id", "b_id", "item_history", "a_history", "b_history"]
+    train = read_click_table(write([["1", "u", "7", "x", "y", "5^3", "p^x", "q^q"]], head=head))
+    rows = [["1", "u", "8", *features, "", "", ""] for features in ("xq", "pq", "xy", "py", ("x", ""), "x?")]
+    test = read_click_table(write(rows, "test.csv", head), fitted=train.vocabulary)
+    codes = test.histories.features[test.candidates]
+    assert codes.tolist() == [[2, 1], [1, 1], [2, 2], [0, 0], [0, 0], [0, 0]], "no item had the last three together"
+    assert (test.candidates > len(train.vocabulary.items)).all()
+
+
+def test_plain_data_gives_the_vocabulary_back(rows, write):
+    train = read_click_table(write(rows))
+    old = train.vocabulary
+    data = json.loads(json.dumps(old.to_dict()))
+    known = old.codes[: len(old.items) + 1]
+    again = ClickVocabulary.from_dict(data, old.users, old.items, old.features, known)
+    test = write([["1", "new", "999", "c3", "7", "999^100", "c3^c0"], *rows], "test.csv")
+    one, other = (read_click_table(test, fitted=vocabulary) for vocabulary in (old, again))
+    assert one.hash == other.hash
+    assert one.hash != train.hash
 
 
 def test_lists_with_gaps(tmp_path):
@@ -270,7 +298,7 @@ def test_lists_with_gaps(tmp_path):
         return read_click_table(tmp_path / "x.parquet")
 
     found = table([[5, 7], None], [[None, "a"], []])
-    assert (found.histories.lengths.tolist(), found.histories.features.ravel().tolist()) == ([2, 0], [0, 0, 1, 0])
+    assert (found.histories.lengths.tolist(), found.histories.features.ravel().tolist()) == ([2, 0], [0, 0, 1, 0, 1])
     with pytest.raises(DataError, match=r"x.parquet, row 2, column 'item_history': an event of the history is empty"):
         table([[5, 7], [5, None]], [["b", "a"], ["b", "a"]])
     with pytest.raises(DataError, match=r"x.parquet, row 2, column 'cate_history': 'b\^c' holds '\^'"):
