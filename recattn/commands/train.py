@@ -61,6 +61,7 @@ def train(
     positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
+    refit: bool = False,
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
@@ -123,6 +124,8 @@ def train(
         positions: targets in a history of a batch (default: 48; for a next-item model half of what it reads)
         max_epochs: epochs at most
         patience: epochs in a row that were no better on the validation part after which training stops
+        refit: of next items: once validation has chosen the epoch, train anew with the validation part as well, for so
+            many epochs; the saved model can then be measured on the test part alone
         seed: of weights, order and dropout
         resume: go on with an interrupted training in the same output folder
         overwrite: replace a model that is in the output folder
@@ -130,8 +133,9 @@ def train(
     import torch
 
     from recattn.commands.material import of_events, of_table
+    from recattn.data import Split
     from recattn.evaluation import hardware, peak_rss_mb, versions
-    from recattn.models import Ranker, build
+    from recattn.models import build_ranker, describe
     from recattn.serving import Artefact, check_place, save_artefact
     from recattn.training import data_arguments, fit
     from recattn.training.objective import check_unused, task_of, validate
@@ -166,7 +170,7 @@ def train(
         check_unused("layout 'clicks'", {**reading, **cut, **sampling})
     else:
         check_unused(f"layout {layout or 'events'!r}", {**columns, **held})
-    of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions}
+    of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions, "refit": refit or None}
     of_clicks = {**sampling, "monitor": monitor}
     check_unused(f"objective {'clicks' if clicked else 'next_item'!r}", of_next_items if clicked else of_clicks)
     folder = Path(output).resolve()
@@ -200,7 +204,7 @@ def train(
         use_features = item_table is not None or (tabled and encoders.items is not None)
     specification = model or {"class_path": DEFAULT_TABLE_MODEL if tabled else DEFAULT_MODEL, "init_args": {}}
     torch.manual_seed(seed)
-    ranker = build(
+    ranker = build_ranker(
         specification,
         **data_arguments(
             specification["class_path"],
@@ -211,8 +215,6 @@ def train(
             context_sizes=material.context_sizes if use_context else (),
         ),
     )
-    if not isinstance(ranker, Ranker):
-        raise ConfigError(f"--model {specification['class_path']} is a layer, not a model")
     if use_features and not getattr(ranker, "feature_sizes", ()):
         why = "the model reads none" if encoders.items else "there are none"
         log.print(f"features of items are not used: {why}")
@@ -221,20 +223,17 @@ def train(
     adam: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
     trained = task_of(ranker, material.data, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
     batch_size = trained.default_batch_size if batch_size is None else batch_size
-    fitted = fit(
-        ranker,
-        material.data,
-        folder=checkpoints,
-        task=trained,
-        clicks=material.clicks,
-        batch_size=batch_size,
-        positions=positions,
-        max_epochs=max_epochs,
-        patience=patience,
-        seed=seed,
-        resume=resume,
-    )
-    validated = validate(ranker, material.data, material.clicks)
+    course: dict[str, Any] = {"batch_size": batch_size, "positions": positions, "max_epochs": max_epochs}
+    course |= {"patience": patience, "seed": seed, "resume": resume}
+    fitted = fit(ranker, material.data, folder=checkpoints, task=trained, clicks=material.clicks, **course)
+    validated, seconds = validate(ranker, material.data, material.clicks), fitted.seconds
+    if refit and isinstance(material.data, Split):
+        log.print(f"epoch {fitted.best_epoch} was the best; once more, with the validation part to train on as well")
+        torch.manual_seed(seed)
+        ranker, everything = build_ranker(describe(ranker)), material.data.before_test
+        again = task_of(ranker, everything, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+        where = checkpoints / "refit"
+        seconds += fit(ranker, everything, folder=where, task=again, stop_after=fitted.best_epoch, **course).seconds
     manifest = {
         "model": specification["class_path"],
         **material.about,
@@ -245,9 +244,10 @@ def train(
             "positions": positions,
             "max_epochs": max_epochs,
             "patience": patience,
+            **({"refit": True} if refit else {}),
         },
         "best_epoch": fitted.best_epoch,
-        "train_seconds": round(fitted.seconds, 1),
+        "train_seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb(),
         "metrics": {"validation": validated},
         "hardware": hardware(),
@@ -259,5 +259,5 @@ def train(
     shutil.rmtree(checkpoints, ignore_errors=True)
     names = ("gauc", "auc", "log_loss") if clicked else ("hr@10", "ndcg@10")
     shown = "  ".join(f"{name} {validated[name]['mean']:.4f}" for name in names if name in validated)
-    log.print(f"validation of epoch {fitted.best_epoch}, the best: {shown}; trained in {fitted.seconds:.0f} s")
+    log.print(f"validation of epoch {fitted.best_epoch}, the best: {shown}; trained in {seconds:.0f} s")
     out.print(f"saved to {output}")

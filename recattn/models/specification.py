@@ -8,6 +8,7 @@ from typing import Any, Unpack, get_args, get_origin
 from torch import nn
 
 from recattn.errors import ConfigError
+from recattn.models.ranker import Ranker
 
 Specification = dict[str, Any]
 """``{"class_path": "recattn.models.TargetAttention", "init_args": {...}}``, nested where an argument is a module."""
@@ -72,6 +73,19 @@ def build(specification: Specification, **overrides: object) -> nn.Module:
         allowed = ", ".join(p.name for p in named) or "nothing"
         raise ConfigError(f"{path}: {error}; it takes {allowed}") from error
     return factory(**arguments)
+
+
+def build_ranker(specification: Specification, **overrides: object) -> Ranker:
+    """`build` of what must be a model. Raises ConfigError for a layer too.
+
+    >>> build_ranker({"class_path": "recattn.nn.DotScorer"})
+    Traceback (most recent call last):
+    recattn.errors.ConfigError: recattn.nn.DotScorer is a layer, not a model
+    """
+    model = build(specification, **overrides)
+    if not isinstance(model, Ranker):
+        raise ConfigError(f"{specification['class_path']} is a layer, not a model")
+    return model
 
 
 def parameters_of(factory: Callable[..., nn.Module]) -> list[inspect.Parameter]:

@@ -32,7 +32,7 @@ from recattn.data import (
 from recattn.data.click_tables import ClickVocabulary
 from recattn.data.with_features import with_codes
 from recattn.errors import ArtefactError, ConfigError, RecattnError
-from recattn.models import Ranker, Specification, build, describe
+from recattn.models import Ranker, build_ranker, describe
 
 FORMAT = 1
 FILES = ("model.safetensors", "model.yaml", "vocabulary.parquet", "histories.parquet", "features.json")
@@ -134,7 +134,7 @@ def load_artefact(folder: str | Path) -> Artefact:
         if _sha256(path) != manifest["files"].get(name):
             raise ArtefactError(f"{path} has changed since it was saved, or was damaged: train again or copy it again")
     try:
-        model = _build_ranker(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
+        model = build_ranker(yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")))
         items = Vocabulary.from_frame(pd.read_parquet(folder / "vocabulary.parquet"))
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         encoders = Encoders(
@@ -151,13 +151,6 @@ def load_artefact(folder: str | Path) -> Artefact:
     except (RecattnError, SafetensorError, RuntimeError, ValueError, KeyError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} can't be loaded: {error}") from error
     return Artefact(model.eval(), users, items, histories, encoders, manifest, clicks, table)
-
-
-def _build_ranker(specification: Specification) -> Ranker:
-    model = build(specification)
-    if not isinstance(model, Ranker):
-        raise ArtefactError(f"model.yaml describes a {type(model).__name__}, which is no model")
-    return model
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     """
     first = artefacts[0]
     checked_seeds(artefacts)  # before the work
+    check_not_trained_on(artefacts, part)
     told = first.model.time_aware
     run = evaluate(first.model.score_all, first.split, part, time_aware=told)
     others = [rank_targets(other.model.score_all, other.split, part, time_aware=told) for other in artefacts[1:]]
@@ -36,6 +37,12 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
         ranks = np.concatenate([run.ranks, *others])
         metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
     return result_of_runs(artefacts, run.candidates, metrics, command=command)
+
+
+def check_not_trained_on(artefacts: Sequence[Artefact], part: Part) -> None:
+    """Raise ConfigError for the validation part of a model that was trained once more with it (``refit``)."""
+    if part == "validation" and any(artefact.manifest["training"].get("refit") for artefact in artefacts):
+        raise ConfigError("the model was trained on the validation part too (--refit): measure it on the test part")
 
 
 def result_of_runs(

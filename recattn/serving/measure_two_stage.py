@@ -11,7 +11,7 @@ from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact
-from recattn.serving.measure import checked_seeds, make_result, named
+from recattn.serving.measure import check_not_trained_on, checked_seeds, make_result, named
 from recattn.serving.retriever import Retriever, check_agreement
 
 CANDIDATES = "full catalogue, seen items out"
@@ -37,12 +37,15 @@ def evaluate_two_stage(
     ``retrieve`` and ``blend`` (the weight, and the validation NDCG@10 of all that were tried); its metrics hold
     "recall@N", the candidates' recall, and "ndcg@10 gain", the difference to the retriever; its seconds of training
     are those of both. It is time-aware where either stage is.
-    Raises ConfigError where the models' data or splits differ, and for blend on the validation part.
+    Raises ConfigError where the models' data or splits differ, for blend on the validation part, and for the validation
+    part of models that were trained on it.
     """
     check_count("retrieve", retrieve)
     if blend and part == "validation":
         raise ConfigError("blend chooses a weight on the validation part: measure it on the test part")
     first, seeds = artefacts[0], checked_seeds(artefacts)
+    stages = [*artefacts, *([] if retriever.artefact is None else [retriever.artefact])]
+    check_not_trained_on(stages, "validation" if blend else part)
     if retriever.artefact is not None:
         for artefact in artefacts:
             check_agreement(artefact, retriever.artefact)

@@ -52,6 +52,19 @@ class StayStopped(Callback):
             trainer.should_stop = True
 
 
+class StopAfter(Callback):
+    """Ends a training after so many epochs, however many the learning rate's course is made for."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch >= self.epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
 class StopOnNaN(Callback):
     """Ends a training whose loss is no longer a number; the checkpoints of earlier epochs stay.
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
 from recattn.nn.checks import check_count
-from recattn.training.callbacks import FreshSeed, StayStopped, StopOnNaN, Stopwatch
+from recattn.training.callbacks import FreshSeed, StayStopped, StopAfter, StopOnNaN, Stopwatch
 from recattn.training.checkpoints import WholeCheckpoints
 from recattn.training.click_task import ClickTask
 from recattn.training.data import ClickData, SequenceData, TableData
@@ -41,8 +42,8 @@ class Fitted:
     """What a training came to.
 
     best_epoch: the epoch, from 1, whose weights the model now has; epochs: how many were run.
-    score: the task's ``monitor`` of it on the validation part, NDCG@10 for next items. seconds: training and
-        validation, with those of the epochs before it where it was resumed.
+    score: the task's ``monitor`` of it on the validation part, NDCG@10 for next items; nan where there was none.
+    seconds: training and validation, with those of the epochs before it where it was resumed.
     """
 
     best_epoch: int
@@ -62,6 +63,7 @@ def fit(
     positions: int | None = None,
     max_epochs: int = 8,
     patience: int = 3,
+    stop_after: int | None = None,
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
@@ -81,6 +83,9 @@ def fit(
         NextItemModel reads a sequence in one pass, so the targets and what only precedes them, at least one event,
         share its max_length + 1, the last of which is only a target; by default half of max_length are targets.
     max_epochs, patience: stop after so many epochs, or after ``patience`` epochs in a row that were no better.
+    stop_after: end after so many of max_epochs, without validation, and keep the last weights. So a model is trained
+        anew on all that is known before the test (`Split.before_test`), once the best epoch has been found: the
+        learning rate falls as it did then.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings, a learning rate among them, must be those of that training, which ``training.json`` holds.
@@ -106,6 +111,8 @@ def fit(
         batch_size = task.default_batch_size
     for name, value in (("batch_size", batch_size), ("max_epochs", max_epochs), ("patience", patience)):
         check_count(name, value)
+    if stop_after is not None:
+        check_count("stop_after", stop_after)
     batches: SequenceData | ClickData | TableData
     if positions is not None and labelled:
         raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
@@ -129,7 +136,7 @@ def fit(
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
             (folder / name).unlink(missing_ok=True)
     settings = {**asked, "model": describe(model), "task": task.settings, "batch_size": batch_size}
-    settings |= {"max_epochs": max_epochs, "patience": patience, "seed": seed}
+    settings |= {"max_epochs": max_epochs, "patience": patience, "stop_after": stop_after, "seed": seed}
     _keep_settings(folder / "training.json", settings)
     best = ModelCheckpoint(
         folder, "best", monitor=task.monitor, mode="max", enable_version_counter=False, save_weights_only=True
@@ -138,7 +145,8 @@ def fit(
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     # Checked before the checkpoint of the same validation is written, which is where a resumed training goes on.
     stopping = EarlyStopping(task.monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
-    callbacks: list[Callback] = [FreshSeed(seed), StopOnNaN(), stopping, StayStopped(stopping), best, latest]
+    ending: list[Callback] = [stopping, StayStopped(stopping), best] if stop_after is None else [StopAfter(stop_after)]
+    callbacks: list[Callback] = [FreshSeed(seed), StopOnNaN(), *ending, latest]
     watch = Stopwatch()
     shown = [TrainingProgress()] if progress else []
     with _quiet_lightning():
@@ -150,6 +158,7 @@ def fit(
             plugins=[WholeCheckpoints()],
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if stop_after is None else 0,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -162,6 +171,9 @@ def fit(
                 raise
             # Lightning turns ctrl-C into an exit.
             raise KeyboardInterrupt from stopped
+    if stop_after is not None:
+        model.eval()
+        return Fitted(stop_after, trainer.current_epoch, math.nan, watch.seconds)
     kept = torch.load(folder / "best.ckpt", weights_only=True)
     task.load_state_dict(kept["state_dict"])
     model.eval()

@@ -201,6 +201,22 @@ def test_resuming_goes_on_counting_patience(cycle, tmp_path, monkeypatch):
     assert (found.best_epoch, found.epochs) == (1, 3)
 
 
+def test_a_training_that_stops_after_an_epoch_has_the_weights_that_validation_would_have_kept(cycle, tmp_path):
+    arguments = {"task": {"num_negatives": 13}, "max_epochs": 4, "seed": 3}
+    model, fitted = train(cycle, tmp_path / "validated", model=small(cycle, dropout=0.3), **arguments)
+    assert fitted.best_epoch > 1
+    folder = tmp_path / "alone"
+    arguments |= {"stop_after": fitted.best_epoch}
+    alone, found = train(cycle, folder, model=small(cycle, dropout=0.3), **arguments)
+    assert_equal(alone.state_dict(), model.state_dict())
+    assert (found.best_epoch, found.epochs) == (fitted.best_epoch, fitted.best_epoch)
+    assert math.isnan(found.score)
+    again, found = train(cycle, folder, model=small(cycle, dropout=0.3), resume=True, **arguments)
+    assert_equal(again.state_dict(), model.state_dict())
+    assert found.epochs == fitted.best_epoch
+    assert not (folder / "best.ckpt").exists()
+
+
 def test_resuming_where_nothing_is_starts_anew(cycle, tmp_path):
     one, _ = train(cycle, tmp_path / "a", max_epochs=2)
     two, _ = train(cycle, tmp_path / "b", max_epochs=2, resume=True)
