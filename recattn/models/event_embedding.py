@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
-from recattn.models.item_embedding import ItemEmbedding
+from recattn.models.item_embedding import Combine, ItemEmbedding
 from recattn.models.profile import ProfileTokens
 from recattn.models.rating_levels import RatingEmbedding, check_levels
 from recattn.nn.checks import check_choice, check_count, check_fraction, check_positive
@@ -32,7 +32,7 @@ class EventEmbedding(nn.Module):
         ``"request"``: and one of the time until the request that follows the event: the next event, or ``now``.
     rating_levels: the ratings that occur, ascending; each gets an embedding. Empty: ratings are not read.
     profile_sizes: codes of each profile field, 0 (unknown) included; those known are added to every event.
-    feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
+    feature_sizes, feature_widths, combine_features, id_dropout: of the items' features, see `ItemEmbedding`.
     dropout: in [0, 1), of the sum, and of whole profile fields.
     Raises ConfigError for values outside of these.
 
@@ -55,6 +55,8 @@ class EventEmbedding(nn.Module):
         profile_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
+        combine_features: Combine = "sum",
+        id_dropout: float = 0.1,
         dropout: float = 0.0,
         embedding_std: float = 0.05,
     ) -> None:
@@ -68,7 +70,13 @@ class EventEmbedding(nn.Module):
         self.times: Times = times
         self.dropout, self.embedding_std = dropout, embedding_std
         self.items = ItemEmbedding(
-            num_items, dim, feature_sizes=feature_sizes, feature_widths=feature_widths, embedding_std=embedding_std
+            num_items,
+            dim,
+            feature_sizes=feature_sizes,
+            feature_widths=feature_widths,
+            combine=combine_features,
+            id_dropout=id_dropout,
+            embedding_std=embedding_std,
         )
         self.position = LearnedPosition(max_length, dim, from_end=False) if learned_positions else None
         self.rating = RatingEmbedding(rating_levels, dim) if rating_levels else None

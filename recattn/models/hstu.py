@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from recattn.batch import History
 from recattn.errors import ConfigError
 from recattn.models.event_embedding import EventEmbedding, Times
+from recattn.models.item_embedding import Combine
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
 from recattn.nn import Encoder, HSTUAttention
@@ -28,7 +29,8 @@ class HSTU(NextItemModel):
     num_items: catalogue without padding. dim: width. num_heads: >= 1. num_layers: blocks, >= 1.
     key_dim, value_dim: of a head, by default dim // num_heads. max_length: events that are read, >= 2.
     times: see above; "events" and "request" are also embedded, see `EventEmbedding`, where ``embed_times``.
-    rating_levels, profile_sizes, feature_sizes, feature_widths: what else is read of an event, see `EventEmbedding`.
+    rating_levels, profile_sizes, feature_sizes, feature_widths, combine_features, id_dropout: what else is read of an
+        event, see `EventEmbedding`.
     temperature: > 0; the research code's .05. embedding_std: of the tables at the start, above 0.
     dropout: in [0, 1), of the events and of what W_O reads.
     Raises ConfigError for values outside of these.
@@ -55,6 +57,8 @@ class HSTU(NextItemModel):
         profile_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
+        combine_features: Combine = "sum",
+        id_dropout: float = 0.1,
         temperature: float = 0.05,
         dropout: float = 0.2,
         embedding_std: float = 0.02,
@@ -102,9 +106,13 @@ class HSTU(NextItemModel):
             profile_sizes=self.profile_sizes,
             feature_sizes=feature_sizes,
             feature_widths=feature_widths,
+            combine_features=combine_features,
+            id_dropout=id_dropout,
             dropout=dropout,
             embedding_std=embedding_std,
         )
+        self.combine_features: Combine = combine_features
+        self.id_dropout = id_dropout
         self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
 
     def reset_parameters(self) -> None:

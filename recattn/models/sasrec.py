@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from recattn.batch import History
 from recattn.errors import ConfigError
 from recattn.models.event_embedding import EventEmbedding, Times
+from recattn.models.item_embedding import Combine
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
 from recattn.nn import Encoder, MultiHeadAttention
@@ -30,9 +31,9 @@ class SASRec(NextItemModel):
     num_layers: blocks, >= 1. max_length: events that are read, >= 2.
     attention_layer: a causal layer from and to width dim; None: a `MultiHeadAttention` with num_heads.
     learned_positions: add a learned embedding of the place; False where the attention knows order by itself (rotary).
-    times, rating_levels, profile_sizes, feature_sizes, feature_widths: what else is read of an event, see
-        `EventEmbedding`. With ``times="request"`` the model is time_aware: it is told when its answer is wanted, and
-        is compared with its like.
+    times, rating_levels, profile_sizes, feature_sizes, feature_widths, combine_features, id_dropout: what else is read
+        of an event, see `EventEmbedding`. With ``times="request"`` the model is time_aware: it is told when its answer
+        is wanted, and is compared with its like.
     hidden_dim: of the feed-forward networks, by default dim. feed_forward, norm, gated: see `recattn.nn.Encoder`.
     relative_positions, interval_bias: add a learned bias of the steps or of the time between two events to the scores,
         see `SequenceBias`; the second is TiSASRec's idea (Li et al. 2020), blind to the request unless times says so.
@@ -61,6 +62,8 @@ class SASRec(NextItemModel):
         profile_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
+        combine_features: Combine = "sum",
+        id_dropout: float = 0.1,
         hidden_dim: int | None = None,
         feed_forward: EncoderFeedForward = "relu",
         norm: Norm = "pre",
@@ -126,9 +129,13 @@ class SASRec(NextItemModel):
             profile_sizes=self.profile_sizes,
             feature_sizes=feature_sizes,
             feature_widths=feature_widths,
+            combine_features=combine_features,
+            id_dropout=id_dropout,
             dropout=dropout,
             embedding_std=embedding_std,
         )
+        self.combine_features: Combine = combine_features
+        self.id_dropout = id_dropout
         self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
         self.reset_parameters()
 

@@ -12,7 +12,7 @@ from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
 from recattn.models.context import ContextEmbedding
 from recattn.models.event_bias import EventBias
-from recattn.models.item_embedding import ItemEmbedding
+from recattn.models.item_embedding import Combine, ItemEmbedding
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.rating_levels import RatingEmbedding, check_levels
@@ -70,7 +70,7 @@ class TargetAttention(Ranker):
         candidate were rated is then what is retrieved, and not only a matter of weight.
     profile_sizes: codes of each profile field, 0 (unknown) included; each field that is known becomes one more key and
         value.
-    feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
+    feature_sizes, feature_widths, combine_features, id_dropout: of the items' features, see `ItemEmbedding`.
     profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
     context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
     transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
@@ -107,6 +107,8 @@ class TargetAttention(Ranker):
         profile_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
+        combine_features: Combine = "sum",
+        id_dropout: float = 0.1,
         profile_in_readout: bool = False,
         context_sizes: Sequence[int] = (),
         transitions: int = 10,
@@ -143,12 +145,20 @@ class TargetAttention(Ranker):
         self.profile_sizes = tuple(profile_sizes)
         self.profile_in_readout, self.transitions = profile_in_readout, transitions
         self.dropout, self.embedding_std = dropout, embedding_std
+        self.combine_features: Combine = combine_features
+        self.id_dropout = id_dropout
         self.scorer = ScaledDotScorer() if scorer is None else copy.deepcopy(scorer)
         self.weighting = Softmax() if weighting is None else copy.deepcopy(weighting)
 
         def table() -> ItemEmbedding:
             return ItemEmbedding(
-                num_items, dim, feature_sizes=feature_sizes, feature_widths=feature_widths, embedding_std=embedding_std
+                num_items,
+                dim,
+                feature_sizes=feature_sizes,
+                feature_widths=feature_widths,
+                combine=combine_features,
+                id_dropout=id_dropout,
+                embedding_std=embedding_std,
             )
 
         self.value_table = table()

@@ -12,6 +12,7 @@ from recattn.errors import ConfigError
 from recattn.models.context import ContextEmbedding
 from recattn.models.event_embedding import EventEmbedding
 from recattn.models.history_reader import Candidates, Events, HistoryReader
+from recattn.models.item_embedding import Combine
 from recattn.models.moments import Moments, asked_at, left_out, moments_of
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
@@ -38,6 +39,8 @@ class RankerOptions(TypedDict, total=False):
     context_sizes: Sequence[int]
     feature_sizes: Sequence[int]
     feature_widths: Sequence[int] | None
+    combine_features: Combine
+    id_dropout: float
     dropout: float
     embedding_std: float
 
@@ -68,7 +71,7 @@ class TargetRanker(Ranker):
     profile_sizes: codes of each profile field, 0 (unknown) included. profile_in_readout: tell them to the MLP;
         False: each known one is a further key and value beside the history.
     context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
-    feature_sizes, feature_widths: of the items' features, see `ItemEmbedding`.
+    feature_sizes, feature_widths, combine_features, id_dropout: of the items' features, see `ItemEmbedding`.
     dropout: in [0, 1), of the events' embeddings and of whole profile fields and columns of context.
     embedding_std: of embeddings, at first.
     Raises ConfigError for values outside of these, and for layers of another width.
@@ -105,6 +108,8 @@ class TargetRanker(Ranker):
         context_sizes: Sequence[int] = (),
         feature_sizes: Sequence[int] = (),
         feature_widths: Sequence[int] | None = None,
+        combine_features: Combine = "sum",
+        id_dropout: float = 0.1,
         dropout: float = 0.0,
         embedding_std: float = 0.05,
     ) -> None:
@@ -122,6 +127,8 @@ class TargetRanker(Ranker):
         self.recency, self.use_times, self.time_aware = recency, use_times, time_aware
         self.rating_levels, self.profile_sizes = tuple(rating_levels), tuple(profile_sizes)
         self.dropout, self.embedding_std = dropout, embedding_std
+        self.combine_features: Combine = combine_features
+        self.id_dropout = id_dropout
         self.pair_width = dim
 
         def table() -> EventEmbedding:
@@ -133,6 +140,8 @@ class TargetRanker(Ranker):
                 rating_levels=rating_levels,
                 feature_sizes=feature_sizes,
                 feature_widths=feature_widths,
+                combine_features=combine_features,
+                id_dropout=id_dropout,
                 dropout=dropout,
                 embedding_std=embedding_std,
             )

@@ -3,7 +3,7 @@ import torch
 
 from recattn.batch import History
 from recattn.errors import ConfigError
-from recattn.models import DIN, SIM, TargetAttention
+from recattn.models import DIN, HSTU, SIM, SASRec, TargetAttention, TargetRanker, build, describe
 from recattn.models.item_embedding import ItemEmbedding
 
 CODES = torch.tensor([[0, 0, 0], [1, 2, 3], [1, 0, 1], [2, 0, 0], [0, 0, 0], [1, 2, 3]])
@@ -100,3 +100,15 @@ def test_an_item_that_was_never_met_has_nothing_of_its_own(kind):
     model.at_positions(history, torch.tensor([[2]]), torch.arange(1, 6)).sum().backward()
     assert (model.item_bias.weight.grad[[3, 4, 5]] == 0).all()
     assert (model.item_bias.weight.grad[[1, 2]] != 0).all()
+
+
+@pytest.mark.parametrize("kind", [HSTU, SASRec, TargetAttention, TargetRanker])
+def test_models_say_how_features_join_the_items_own_vector(kind):
+    model = kind(5, dim=6, feature_sizes=(4, 3), combine_features="gate", id_dropout=0.25)
+    tables = [part for part in model.modules() if isinstance(part, ItemEmbedding)]
+    assert tables
+    assert all((table.combine, table.id_dropout) == ("gate", 0.25) for table in tables)
+    again = build(describe(model))
+    assert again.load_state_dict(model.state_dict()).missing_keys == []
+    with pytest.raises(ConfigError, match="combine must be one of"):
+        kind(5, dim=6, feature_sizes=(4, 3), combine_features="product")
