@@ -1,11 +1,11 @@
 """Rank items that training never met by what is known about them.
 
 A tenth of MovieLens' films is taken out of the data, events and all, but for genres and year. A SASRec that reads
-features (ids dropped for a tenth of the look-ups) trains on the rest. Then each user's last event on a withheld film is
+features (ids dropped for a share of the look-ups) trains on the rest. Then each user's last event on a withheld film is
 asked for, after what the user did before it, among the withheld films that the user had not seen. Beside it: chance,
 and the order of the withheld films by how often they were rated by all, which no recommender could know.
 
-    python experiments/cold_items.py [--data ml-1m] [--source FOLDER] [--epochs 8] [--seeds 0,1,2]
+    python experiments/cold_items.py [--data ml-1m] [--source FOLDER] [--epochs 8] [--id-dropout 0.1] [--seeds 0,1,2]
 
 Writes cold_items.json beside this file.
 """
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--data", default="ml-1m")
     parser.add_argument("--source")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--id-dropout", type=float, default=0.1)
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
     interactions = load_interactions(options.data, source=options.source, verify=False)
@@ -43,13 +44,13 @@ def main() -> None:
         withheld[1 + rng.permutation(histories.num_items)[: histories.num_items // 10]] = True
         kept, moments = without(histories, withheld)
         split, _ = with_features(leave_one_out(kept), interactions)
-        model = train(split, options.epochs, seed)
+        model = train(split, options.epochs, options.id_dropout, seed)
         users, before, targets = asked(histories, withheld, moments)
         ranks = rank(model, split.histories, users, before, targets, withheld, histories)
         rows.append(ranks | {"targets": len(targets), "withheld": int(withheld.sum())})
         print(json.dumps(rows[-1]), flush=True)
-    result = {"data": options.data, "epochs": options.epochs, "rows": rows, "hardware": hardware()}
-    result |= {"versions": versions(), "commit": commit()}
+    result = {"data": options.data, "epochs": options.epochs, "id_dropout": options.id_dropout, "rows": rows}
+    result |= {"hardware": hardware(), "versions": versions(), "commit": commit()}
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
@@ -63,7 +64,7 @@ def without(histories: Histories, withheld: np.ndarray) -> tuple[Histories, np.n
     return kept, left[:-1] - offsets[users]
 
 
-def train(split: Split, epochs: int, seed: int) -> SASRec:
+def train(split: Split, epochs: int, id_dropout: float, seed: int) -> SASRec:
     torch.manual_seed(seed)
     histories = split.histories
     model = SASRec(
@@ -72,6 +73,7 @@ def train(split: Split, epochs: int, seed: int) -> SASRec:
         dropout=0.1,
         feature_sizes=histories.feature_sizes,
         feature_widths=histories.feature_widths,
+        id_dropout=id_dropout,
     )
     task = NextItemTask(model, learning_rate=2e-3)
     with tempfile.TemporaryDirectory() as folder:
