@@ -9,8 +9,8 @@ from recattn.evaluation import markdown_table, read_result, update_readme_table
 ROOT = Path(__file__).parents[1]
 STEP_PARTS = ("forward", "backward", "optimiser")
 ML_1M = ("hstu-events", "hstu-request")
-PUBLISHED = {"sasrec": ("SASRec, cross-entropy over the catalogue", 0.3152, 0.1821)}
-"""Of experiments/ml-1m: what it is, and HR@10 and NDCG@10 as published on the same protocol."""
+PUBLISHED = {"ml-1m/sasrec": ("SASRec, cross-entropy over the catalogue", 0.3152, 0.1821)}
+"""Of the experiments: what it is, and HR@10 and NDCG@10 as published on the same protocol."""
 FLOORS = ("popularity", "item-knn", "ease", "ease-recency", "transitions")
 
 
@@ -128,7 +128,7 @@ def next_items(folder: str) -> str:
     What is in PUBLISHED has a protocol and a table of its own.
     """
     results = {path.stem: read_result(path) for path in (ROOT / "experiments" / folder).glob("*.json")}
-    models = [name for name in results if name not in {*FLOORS, *PUBLISHED}]
+    models = [name for name in results if name not in FLOORS and f"{folder}/{name}" not in PUBLISHED]
     models.sort(key=lambda name: results[name].metrics["ndcg@10"]["mean"])
     names = [*(name for name in FLOORS if name in results), *models]
     labels = [f"{name} (time-aware)" if results[name].time_aware else name for name in names]
@@ -152,7 +152,7 @@ def replications() -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, (label, hit, gain) in PUBLISHED.items():
-        result = read_result(ROOT / "experiments" / "ml-1m" / f"{name}.json")
+        result = read_result(ROOT / "experiments" / f"{name}.json")
         found, reached = result.metrics["hr@10"], result.metrics["ndcg@10"]
         ours = (
             f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}] / "
@@ -249,6 +249,7 @@ def main() -> None:
         update_readme_table(ROOT / page, "ml-100k", table)
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "ml-1m", next_items("ml-1m"))
+        update_readme_table(ROOT / page, "amazon-beauty", next_items("amazon-beauty"))
     update_readme_table(ROOT / "experiments" / "README.md", "ml-1m-costs", ml_1m_costs())
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "replications", replications())
