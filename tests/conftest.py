@@ -1,7 +1,8 @@
 """Fixtures that tests of several folders share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,27 @@ def shared_data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture
+def interrupted_validation() -> Callable[[type, int], AbstractContextManager[None]]:
+    """Inside ``with interrupted_validation(task, n)`` ctrl-C strikes where the n-th validation of such a task ends."""
+
+    @contextmanager
+    def at(task: type, number: int) -> Iterator[None]:
+        real, calls = task.on_validation_epoch_end, []
+
+        def interrupted(self):
+            calls.append(1)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            real(self)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(task, "on_validation_epoch_end", interrupted)
+            yield
+
+    return at
 
 
 @pytest.fixture(autouse=True)

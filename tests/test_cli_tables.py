@@ -180,20 +180,11 @@ def test_other_models_do_without_what_they_do_not_read(command, tables, tmp_path
     assert "auc" in measured([tmp_path / "sasrec", "--data", tables / "test.csv"], capsys)["metrics"]
 
 
-def test_a_broken_off_training_goes_on(command, run, tmp_path, monkeypatch):
+def test_a_broken_off_training_goes_on(command, run, tmp_path, interrupted_validation):
     from recattn.training import ClickTask
 
-    real, calls = ClickTask.on_validation_epoch_end, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(self)
-
     folder = ["--output", str(tmp_path / "run")]
-    with monkeypatch.context() as patched:
-        patched.setattr(ClickTask, "on_validation_epoch_end", interrupted)
+    with interrupted_validation(ClickTask, 2):
         assert main(["train", *folder, *command, *FAST]) == 130
     assert main(["train", *folder, *command, *FAST, "--resume"]) == 0
     one, other = (recattn.load(folder).model.state_dict() for folder in (run, tmp_path / "run"))

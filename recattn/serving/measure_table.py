@@ -23,9 +23,9 @@ def evaluate_table_runs(
     data: a table with the columns of the one that was trained on, read with what was learnt from that; delimiter,
         encoding: see `open_table`.
     The result's users, interactions and split_hash are those of the rows; its clicks also say how many ids of these the
-    training lacked ("unknown"). Raises ConfigError as `evaluate_runs` does,
-    for a model that was not trained on a click table and for rows whose labels are all equal; DataError as
-    `read_click_table` does.
+    training lacked ("unknown").
+    Raises ConfigError as `evaluate_runs` does, for a model that was not trained on a click table and for rows whose
+    labels are all equal; DataError as `read_click_table` does.
     """
     checked_seeds(artefacts)
     first = artefacts[0]

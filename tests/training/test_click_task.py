@@ -109,21 +109,10 @@ def test_training_stops_when_patience_runs_out(cycle, clicks, tmp_path, monkeypa
     assert (fitted.best_epoch, fitted.epochs) == (1, 3)
 
 
-def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, clicks, tmp_path, monkeypatch):
+def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, clicks, tmp_path, interrupted_validation):
     whole, expected = train(cycle, clicks, tmp_path / "whole", model=small(cycle, dropout=0.3), seed=3)
-    real = ClickTask.on_validation_epoch_end
-    calls = []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(ClickTask, "on_validation_epoch_end", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_validation(ClickTask, 2), pytest.raises(KeyboardInterrupt):
         train(cycle, clicks, tmp_path / "parts", model=small(cycle, dropout=0.3), seed=3)
-    monkeypatch.undo()
     other = make_clicks(cycle, negatives=3, seed=8)
     with pytest.raises(ConfigError, match=r"clicks is .* but the training to be resumed"):
         train(cycle, other, tmp_path / "parts", model=small(cycle, dropout=0.3), seed=3, resume=True)

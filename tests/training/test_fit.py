@@ -150,21 +150,11 @@ def test_a_training_does_not_depend_on_the_random_state_it_finds(cycle, tmp_path
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, tmp_path, monkeypatch, stop):
+def test_resuming_gives_what_an_uninterrupted_training_gives(cycle, tmp_path, interrupted_validation, stop):
     arguments = {"task": {"num_negatives": 13}, "max_epochs": 4, "seed": 3}
     whole, expected = train(cycle, tmp_path / "whole", model=small(cycle, dropout=0.3), **arguments)
-    real, calls = RankingTask.on_validation_epoch_end, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == stop + 1:
-            raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(RankingTask, "on_validation_epoch_end", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_validation(RankingTask, stop + 1), pytest.raises(KeyboardInterrupt):
         train(cycle, tmp_path / "parts", model=small(cycle, dropout=0.3), **arguments)
-    monkeypatch.setattr(RankingTask, "on_validation_epoch_end", real)
     torch.manual_seed(99)
     again = TargetAttention(37, dim=14, max_length=7, transitions=0, dropout=0.3)  # its weights come from the folder
     resumed, found = train(cycle, tmp_path / "parts", model=again, resume=True, **arguments)

@@ -99,20 +99,10 @@ def test_counted_transitions_stay_silent(tables, tmp_path):
     assert not len(model.transition_head.pairs)
 
 
-def test_resuming_gives_what_an_uninterrupted_training_gives(tables, tmp_path, monkeypatch):
+def test_resuming_gives_what_an_uninterrupted_training_gives(tables, tmp_path, interrupted_validation):
     whole, expected = train(tables, tmp_path / "whole", model=small(tables, dropout=0.3), seed=3)
-    real, calls = ClickTask.on_validation_epoch_end, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(ClickTask, "on_validation_epoch_end", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_validation(ClickTask, 2), pytest.raises(KeyboardInterrupt):
         train(tables, tmp_path / "parts", model=small(tables, dropout=0.3), seed=3)
-    monkeypatch.undo()
     other = ClickTables.hold_out(tables.train, 0.2)
     with pytest.raises(ConfigError, match=r"tables is .* but the training to be resumed"):
         train(other, tmp_path / "parts", model=small(tables, dropout=0.3), seed=3, resume=True)
