@@ -19,6 +19,7 @@ def unit_scores(query: Tensor, keys: Tensor, first: torch.nn.Linear, dice: Dice,
     """Scores (queries, length) of query (queries, dim) and keys (length, dim); no gradient is recorded."""
     of_query, of_key, of_difference, of_product = first.weight.chunk(4, dim=1)
     asked = torch.nn.functional.linear(query, of_query + of_difference, first.bias)
+    of_key = of_key - of_difference
     offered = torch.cat([keys, keys.new_ones(len(keys), 1)], 1)
     scale = (dice.running_var + dice.eps).rsqrt()
     shift = -dice.running_mean * scale
@@ -32,7 +33,7 @@ def unit_scores(query: Tensor, keys: Tensor, first: torch.nn.Linear, dice: Dice,
     for start in range(0, len(query), max(1, step)):
         some = query[start : start + step, None]
         block, out = matrices[: len(some)], hidden[:, : len(some) * width]
-        torch.addcmul(of_key - of_difference, of_product, some, out=block[..., :dim])
+        torch.addcmul(of_key, of_product, some, out=block[..., :dim])
         block[..., dim] = asked[start : start + step]
         z = torch.mm(offered, block.flatten(0, 1).T, out=out).view(len(keys), len(some), width)
         gated_z = torch.addcmul(shift, z, scale, out=gate[:, : len(some) * width].view_as(z)).sigmoid_().mul_(z)
