@@ -9,7 +9,13 @@ from recattn.evaluation import markdown_table, read_result, update_readme_table
 ROOT = Path(__file__).parents[1]
 STEP_PARTS = ("forward", "backward", "optimiser")
 ML_1M = ("hstu-events", "hstu-request")
-PUBLISHED = {"ml-1m/sasrec": ("SASRec, cross-entropy over the catalogue", 0.3152, 0.1821)}
+PUBLISHED = {
+    "ml-1m/sasrec": ("SASRec, cross-entropy over the catalogue", 0.3152, 0.1821),
+    "ml-1m/esasrec": ("eSASRec, LiGR blocks, 256 negatives", 0.3133, 0.1772),
+    "ml-1m/gsasrec": ("gSASRec, gBCE, 256 negatives", 0.3003, 0.1726),
+    "ml-1m/bert4rec": ("BERT4Rec, cross-entropy over the catalogue", 0.2843, 0.1537),
+    "ml-1m/hstu-published": ("HSTU, 128 negatives (time-aware)", 0.3226, 0.1880),
+}
 """Of the experiments: what it is, and HR@10 and NDCG@10 as published on the same protocol."""
 FLOORS = ("popularity", "item-knn", "ease", "ease-recency", "transitions")
 
@@ -110,6 +116,19 @@ def attention_peers() -> str:
     return "\n".join(lines)
 
 
+def ranker_history() -> str:
+    """A row for each model of benchmarks/ranker_history.json: its time at each length, slope, recovered mass."""
+    models = read_benchmark("ranker_history")["models"]
+    lengths = list(next(iter(models.values()))["seconds"])
+    head = ["model", *(f"{int(length):,}" for length in lengths), "slope", "mass"]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for name, row in models.items():
+        mass = f"{row['mass']:.2f}" if "mass" in row else ""
+        cells = [*(milliseconds(row["seconds"][length]) for length in lengths), f"{row['slope']:.2f}", mass]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def planted() -> str:
     """A row for each weighting of benchmarks/planted.json and each length that it was trained at."""
     rows = read_benchmark("planted")["rows"]
@@ -152,6 +171,8 @@ def replications() -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, (label, hit, gain) in PUBLISHED.items():
+        if not (ROOT / "experiments" / f"{name}.json").exists():
+            continue
         result = read_result(ROOT / "experiments" / f"{name}.json")
         found, reached = result.metrics["hr@10"], result.metrics["ndcg@10"]
         ours = (
@@ -232,6 +253,21 @@ def next_item_top10() -> str:
     return "\n".join(lines)
 
 
+def next_item_curves() -> str:
+    """For each side of benchmarks/next_item_curves.json: minutes until an epoch reached a quality, and the best one."""
+    wanted = (0.16, 0.17)
+    head = ["SASRec of", *(f"minutes to {value:.2f}" for value in wanted), "best NDCG@10", "in minute", "of"]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for name, side in read_benchmark("next_item_curves").items():
+        points = side["points"]
+        reached = (next((p["minutes"] for p in points if p["ndcg@10"] >= value), None) for value in wanted)
+        best = max(points, key=lambda point: point["ndcg@10"])
+        cells = ["not reached" if minutes is None else f"{minutes:.1f}" for minutes in reached]
+        cells += [f"{best['ndcg@10']:.4f}", f"{best['minutes']:.1f}", f"{points[-1]['minutes']:.1f}"]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def next_item_data_path() -> str:
     """A row for each loss: batches that the data path of benchmarks/next_item_speed.json makes, batches trained on."""
     lines = ["| loss | batches made per second | batches trained on | ratio |", "|---|---:|---:|---:|"]
@@ -267,8 +303,10 @@ def main() -> None:
         ("attention-sequence", attention("sequence")),
         ("attention-peers", attention_peers()),
         ("planted", planted()),
+        ("ranker-history", ranker_history()),
         ("next-item-top10", next_item_top10()),
         ("next-item-data-path", next_item_data_path()),
+        ("next-item-curves", next_item_curves()),
         ("large-catalogue", large_catalogue()),
     ):
         update_readme_table(page, name, table)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -27,11 +27,12 @@ from recattn.evaluation.result import write_text_atomic
 from recattn.models import NextItemModel, Ranker, describe
 from recattn.models.item_embedding import ItemEmbedding
 from recattn.models.transitions import TransitionHead
-from recattn.nn.checks import check_count
+from recattn.nn.checks import check_choice, check_count
 from recattn.training.callbacks import FreshSeed, StayStopped, StopAfter, StopOnNaN, Stopwatch
 from recattn.training.checkpoints import WholeCheckpoints
 from recattn.training.click_task import ClickTask
 from recattn.training.data import ClickData, SequenceData, TableData
+from recattn.training.precision import Bf16Training, Precision
 from recattn.training.progress import TrainingProgress
 from recattn.training.ranking_task import RankingTask
 from recattn.training.tasks import task_for
@@ -64,6 +65,7 @@ def fit(
     max_epochs: int = 8,
     patience: int = 3,
     stop_after: int | None = None,
+    precision: Precision = "fp32",
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
@@ -86,6 +88,9 @@ def fit(
     stop_after: end after so many of max_epochs, without validation, and keep the last weights. So a model is trained
         anew on all that is known before the test (`Split.before_test`), once the best epoch has been found: the
         learning rate falls as it did then.
+    precision: of the products in training, ``"fp32"`` or ``"bf16"``: faster where the processor has bf16 instructions
+        (AVX512-bf16, AMX, a GPU), many times slower where it has none. Weights, sums, exponentials, the optimiser and
+        what is measured are fp32 either way.
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings, a learning rate among them, must be those of that training, which ``training.json`` holds.
@@ -113,6 +118,7 @@ def fit(
         check_count(name, value)
     if stop_after is not None:
         check_count("stop_after", stop_after)
+    check_choice("precision", precision, get_args(Precision))
     batches: SequenceData | ClickData | TableData
     if positions is not None and labelled:
         raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
@@ -136,7 +142,8 @@ def fit(
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
             (folder / name).unlink(missing_ok=True)
     settings = {**asked, "model": describe(model), "task": task.settings, "batch_size": batch_size}
-    settings |= {"max_epochs": max_epochs, "patience": patience, "stop_after": stop_after, "seed": seed}
+    settings |= {"max_epochs": max_epochs, "patience": patience, "stop_after": stop_after}
+    settings |= {"precision": precision, "seed": seed}
     _keep_settings(folder / "training.json", settings)
     best = ModelCheckpoint(
         folder, "best", monitor=task.monitor, mode="max", enable_version_counter=False, save_weights_only=True
@@ -155,7 +162,7 @@ def fit(
             devices=1,
             max_epochs=max_epochs,
             callbacks=[watch, *callbacks, *shown],
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *([Bf16Training()] if precision == "bf16" else [])],
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             limit_val_batches=1.0 if stop_after is None else 0,

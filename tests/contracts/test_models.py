@@ -483,6 +483,24 @@ def test_empty_histories_give_finite_logits_and_gradients(case, train, dtype):
 
 
 @every_model
+def test_products_in_bf16_change_no_more_than_rounding_does(case):
+    model = make(case, torch.float32, train=True)
+    batch = batch_of(history_of(), visible=True)
+    exact = outcome(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = outcome(model, batch)
+    assert rounded.logits.dtype == torch.float32
+    assert (rounded.logits - exact.logits).abs().max() < 0.1 * exact.logits.abs().max()
+    assert rounded.more.keys() == exact.more.keys()
+    assert all(tensor.isfinite().all() for tensor in rounded.more.values())
+    history = batch.history
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.at_positions(history, history.lengths[:, None], torch.arange(1, NUM_ITEMS + 1))
+    logits.square().sum().backward()  # outside, as training does it
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@every_model
 def test_events_older_than_max_length_change_nothing(case):
     model = make(case)
     model.max_length = 3

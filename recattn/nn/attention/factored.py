@@ -37,9 +37,10 @@ def factored_readout(scores: Tensor, gains: Tensor, bias: Tensor, mask: Tensor) 
     dtype = torch.promote_types(at_least_float32(scores).dtype, at_least_float32(bias).dtype)
     batch: torch.Size = torch.broadcast_shapes(scores.shape[:-2], gains.shape[:-2], bias.shape[:-2], mask.shape[:-2])
     full = [tensor.expand(*batch, *tensor.shape[-2:]) for tensor in (scores.to(dtype), gains.to(dtype), bias.to(dtype))]
-    found: Tensor = _FactoredReadout.apply(  # type: ignore[no-untyped-call]
-        *full, mask.expand(*batch, *bias.shape[-2:])
-    )
+    with torch.autocast(scores.device.type, enabled=False):  # a quotient of sums that may be as small as e^-80
+        found: Tensor = _FactoredReadout.apply(  # type: ignore[no-untyped-call]
+            *full, mask.expand(*batch, *bias.shape[-2:])
+        )
     return found.to(scores.dtype)
 
 
