@@ -1,5 +1,6 @@
 """What training adds to a next-item model: a loss on the states of real targets, and none on padding."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,11 @@ from recattn.errors import ConfigError
 from recattn.models import NextItemModel
 from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, shared_softmax_loss
 from recattn.nn.checks import check_positive
+from recattn.training.pieces import sum_of_losses
 from recattn.training.ranking_task import RankingTask
+
+EVENTS = 4096
+"""At most so many events, padding among them, go through the model at once on a CPU: 64 wide they keep 31 MB of it."""
 
 
 class NextItemTask(RankingTask):
@@ -59,32 +64,51 @@ class NextItemTask(RankingTask):
         return super().settings | {"temperature": self.temperature, "calibration": self.calibration}
 
     def _sequence_loss(self, batch: SequenceBatch) -> Tensor:
-        history, positions, mask = batch
-        rows, _ = mask.nonzero(as_tuple=True)
-        states = self.model.states(*all_but_last(history))[rows, positions[mask] - 1]
-        return self._loss_of(states, history.items.gather(1, positions), batch)
+        sample, targets = self._draw(len(batch.mask)), max(1, int(batch.mask.sum()))
 
-    def _loss_of(self, states: Tensor, asked: Tensor, known: SequenceBatch) -> Tensor:
+        def share(rows: slice) -> Tensor:
+            """What these sequences bring to the mean over the targets of the batch."""
+            piece = rows_of(batch, rows)
+            history, positions, mask = piece
+            numbers, _ = mask.nonzero(as_tuple=True)
+            states = self.model.states(*all_but_last(history))[numbers, positions[mask] - 1]
+            drawn = None if sample is None else sample[rows]
+            mean = self._loss_of(states, history.items.gather(1, positions), piece, drawn)
+            return mean * (len(states) / targets)
+
+        length = batch.history.items.shape[1]
+        # A GPU would rather have the batch at once. A large catalogue costs more in each piece than the piece saves.
+        pieced = batch.mask.device.type == "cpu"
+        size = max(1, max(EVENTS, self.model.num_items) // length) if pieced else len(batch.mask)
+        pieces = [slice(first, first + size) for first in range(0, len(batch.mask), size)]
+        return sum_of_losses([partial(share, rows) for rows in pieces], self.model.parameters())
+
+    def _draw(self, rows: int) -> Tensor | None:
+        """Each sequence's negatives, (rows, num_negatives), for softmax the same for all; None: the whole catalogue."""
+        if self.num_negatives is None:
+            return None
+        draws = 1 if self.loss == "softmax" else rows
+        drawn = torch.multinomial(self.chances, draws * self.num_negatives, replacement=True)
+        return drawn.view(draws, self.num_negatives).expand(rows, -1)
+
+    def _loss_of(self, states: Tensor, asked: Tensor, known: SequenceBatch, sample: Tensor | None) -> Tensor:
         """The mean loss of states with the items that they were to name, at the real ones of batch x positions.
 
-        states: (targets, dim), row by row. asked: (batch, positions), the targets.
+        states: (targets, dim), row by row. asked: (batch, positions), the targets. sample: see `_draw`.
         known: what the user had: to the target at (b, p), the events of row b before position p (0: none, no item).
         """
         history, positions, mask = known
         targets = asked[mask]
         embeddings = self.model.item_embeddings()
-        if self.num_negatives is None:
+        if sample is None:
             seen = self._seen(known, targets)
             return full_softmax_loss(states, embeddings[1:], targets - 1, seen, temperature=self.temperature)
         states = states / self.temperature
         if self.loss == "softmax":
-            sample = torch.multinomial(self.chances, self.num_negatives, replacement=True)
-            return self._shared_softmax(states, embeddings, targets, sample, known)
+            return self._shared_softmax(states, embeddings, targets, sample[0], known)
         # The targets of a sequence share their negatives: products of matrices, and more of the catalogue in a batch.
-        drawn = torch.multinomial(self.chances, len(asked) * self.num_negatives, replacement=True)
-        sample = drawn.view(len(asked), self.num_negatives)
         # One look-up: its gradient is as large as the catalogue, and two would be added up.
-        vectors = F.embedding(torch.cat([targets, drawn]), embeddings)
+        vectors = F.embedding(torch.cat([targets, sample.flatten()]), embeddings)
         positive = (states * vectors[: len(targets)]).sum(-1)
         padded = states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states)
         negatives = (padded @ vectors[len(targets) :].unflatten(0, sample.shape).mT)[mask]
@@ -101,36 +125,50 @@ class NextItemTask(RankingTask):
         drawn, times = sample.unique(return_counts=True)
         expected = self.chances[drawn] * len(sample)
         vectors = F.embedding(torch.cat([targets, drawn]), embeddings)
-        numbers, had = self._had(known, targets)
-        place = torch.searchsorted(drawn, had).clamp(max=len(drawn) - 1)
-        there = drawn[place] == had
+        column = torch.full((len(embeddings),), -1, device=drawn.device)
+        column[drawn] = torch.arange(len(drawn), device=drawn.device)
+        of_events, own = column[known.history.items], column[targets]
+        numbers, events = pairs_before(known, of_events >= 0)
+        columns = of_events[of_events >= 0].index_select(0, events)
+        itself = (own >= 0).nonzero().squeeze(1)
+        numbers, order = torch.cat([numbers, itself]).sort(stable=True)
         return shared_softmax_loss(
             states,
             vectors[: len(targets)],
             vectors[len(targets) :],
             expected.log() - times.log(),
-            (numbers[there], place[there]),
+            (numbers, torch.cat([columns, own[itself]]).index_select(0, order)),
         )
 
-    def _seen(self, known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _seen(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Which items are no candidates of which target: pairs (number of the target, item - 1)."""
-        numbers, had = self._had(known, targets)
-        other = (had != targets.index_select(0, numbers)) & (had != 0)  # what comes again is a candidate
+        items = known.history.items
+        numbers, events = pairs_before(known, items != 0)
+        had = items[items != 0].index_select(0, events)
+        other = had != targets.index_select(0, numbers)  # what comes again is a candidate
         return numbers[other], had[other] - 1
 
-    @staticmethod
-    def _had(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Each target's number with the item of each event before it, 0 among them, and last with its own."""
-        items, positions = known.history.items, known.positions[known.mask]
-        rows, _ = known.mask.nonzero(as_tuple=True)
-        numbers = torch.repeat_interleave(positions + 1)
-        ends = (positions + 1).cumsum(0)
-        # Pair i of target n is event i - (pairs before n) of its row; one flat index is the quickest to follow.
-        begins = rows * items.shape[1] - (ends - positions - 1)
-        places = torch.arange(len(numbers), device=items.device) + begins.index_select(0, numbers)
-        had = items.flatten().index_select(0, places.clamp(max=items.numel() - 1))
-        had[ends - 1] = targets
-        return numbers, had
+
+def pairs_before(known: SequenceBatch, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Each target with each event before it in its row, of those that are kept: numbers (pairs,) of both, int64.
+
+    kept: bool, like the history's items. Targets are numbered as in ``positions[mask]``, events as in ``items[kept]``.
+
+    >>> history = History(torch.tensor([[5, 7, 9], [4, 6, 0]]), torch.tensor([3, 2]))
+    >>> known = SequenceBatch(history, torch.tensor([[1, 2], [1, 0]]), torch.tensor([[True, True], [True, False]]))
+    >>> [numbers.tolist() for numbers in pairs_before(known, history.items != 5)]
+    [[1, 2], [0, 2]]
+    """
+    rows, _ = known.mask.nonzero(as_tuple=True)
+    earlier = F.pad(kept.flatten().cumsum(0), (1, 0))  # kept events before each place of the flattened histories
+    starts = rows * kept.shape[1]
+    first = earlier[starts]
+    counts = earlier[starts + known.positions[known.mask]] - first
+    numbers = torch.repeat_interleave(counts)
+    # Pair i of all is event i - (pairs of earlier targets) of its target; one flat index is the quickest to follow.
+    shift = first - (counts.cumsum(0) - counts)
+    return numbers, torch.arange(len(numbers), device=kept.device) + shift.index_select(0, numbers)
 
 
 def first_met(items: Tensor, sample: Tensor) -> Tensor:
@@ -146,6 +184,19 @@ def first_met(items: Tensor, sample: Tensor) -> Tensor:
     found = torch.searchsorted(ordered, sample).clamp(max=length - 1)
     first: Tensor = places.gather(1, found).where(ordered.gather(1, found) == sample, length)
     return first
+
+
+def rows_of(batch: SequenceBatch, rows: slice) -> SequenceBatch:
+    """Some sequences of a batch.
+
+    >>> history = History(torch.tensor([[5, 7], [4, 6]]), torch.tensor([2, 2]))
+    >>> rows_of(SequenceBatch(history, torch.ones(2, 1), torch.ones(2, 1)), slice(1, 2)).history.items.tolist()
+    [[4, 6]]
+    """
+    told: dict[str, Any] = {
+        name: None if part is None else part[rows] for name, part in batch.history._asdict().items()
+    }
+    return SequenceBatch(History(**told), batch.positions[rows], batch.mask[rows])
 
 
 def all_but_last(history: History) -> tuple[History, Tensor | None]:

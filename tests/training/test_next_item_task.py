@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
 from recattn.models import HSTU, NARM, SASRec, SlateDecoder, TargetAttention
-from recattn.training import NextItemTask, RankingTask, SlateTask, fit, task_for
+from recattn.training import NextItemTask, RankingTask, SlateTask, fit, next_item_task, task_for
 
 HISTORY = History(torch.tensor([[3, 5, 7, 3, 9], [4, 6, 4, 0, 0]]), torch.tensor([5, 3]))
 BATCH = SequenceBatch(
@@ -101,6 +101,36 @@ def test_the_successor_is_learned(cycle, tmp_path, task):
     sasrec = SASRec(37, dim=16, num_layers=1, max_length=10, dropout=0.0)
     task = NextItemTask(sasrec, learning_rate=0.03, warmup_steps=5, **task)
     assert fit(sasrec, cycle, folder=tmp_path, task=task, max_epochs=25, progress=False).score > 0.9
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, *({"loss": loss, "num_negatives": 7} for loss in ("softmax", "bce", "gbce", "bpr-max"))],
+    ids=["whole catalogue", "softmax", "bce", "gbce", "bpr-max"],
+)
+@pytest.mark.parametrize("times", ["none", "request"])
+def test_a_batch_in_pieces_has_the_loss_and_the_gradients_of_the_whole(monkeypatch, arguments, times):
+    """Five sequences at two a time, of unequal numbers of targets, one of none at all."""
+    torch.manual_seed(3)
+    lengths = torch.tensor([5, 3, 2, 5, 4])
+    real = torch.arange(5) < lengths[:, None]
+    moments = torch.randint(1, 900, (5, 5)).cumsum(1) * real
+    history = History(torch.randint(1, 12, (5, 5)) * real, lengths, moments)
+    mask = real[:, 1:].clone()
+    mask[2] = False
+    batch = SequenceBatch(history, torch.arange(1, 5).where(mask, 0), mask)
+    found, reads = [], []
+    for events in (10**6, 1):
+        monkeypatch.setattr(next_item_task, "EVENTS", events)
+        torch.manual_seed(1)
+        sasrec = SASRec(11, dim=8, max_length=5, times=times).double().eval()
+        sasrec.events.register_forward_hook(lambda _module, given, _output: reads.append(len(given[0].items)))
+        torch.manual_seed(2)
+        loss = NextItemTask(sasrec, **arguments)._sequence_loss(batch)
+        loss.backward()
+        found.append([loss, *(parameter.grad for parameter in sasrec.parameters())])
+    assert reads == [5, 2, 2, 1]
+    torch.testing.assert_close(found[1], found[0], atol=1e-12, rtol=1e-7)  # the sample's chances are in fp32
 
 
 def test_padding_positions_and_the_padding_row_get_no_gradient():

@@ -7,6 +7,7 @@ from recattn.errors import ConfigError
 from recattn.evaluation import evaluate
 from recattn.models import HSTU, SASRec, TargetAttention
 from recattn.training import NextItemTask, RankingTask, fit
+from recattn.training.pieces import sum_of_losses
 
 MODELS = {"sasrec": SASRec, "hstu": HSTU, "target attention": TargetAttention}
 
@@ -27,6 +28,21 @@ def test_bf16_reaches_what_fp32_reaches(cycle, tmp_path, name):
         found[precision] = fitted.score
     assert found["fp32"] > 0.9
     assert found["bf16"] == pytest.approx(found["fp32"], abs=0.05)
+
+
+def test_pieces_of_a_batch_have_their_backward_pass_outside_of_autocast():
+    weight, met = torch.nn.Parameter(torch.ones(3)), []
+
+    def loss():
+        doubled = 2 * weight
+        doubled.register_hook(lambda _: met.append(torch.is_autocast_enabled("cpu")))
+        return doubled.sum()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        total = sum_of_losses([loss, loss], [weight])
+    total.backward()
+    assert met == [False, False]
+    assert weight.grad.tolist() == [4.0, 4.0, 4.0]
 
 
 def test_bf16_is_of_training_alone(cycle, tmp_path, monkeypatch):
