@@ -290,6 +290,7 @@ def main() -> None:
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "replications", replications())
         update_readme_table(ROOT / page, "clicks", clicks("ml-1m-leave-last"))
+        update_readme_table(ROOT / page, "clicks-by-time", clicks("ml-1m-clicks-global-time"))
     update_readme_table(ROOT / "experiments" / "README.md", "cold-items", cold_items())
     for page in ("README.md", "experiments/benchmarks/README.md"):
         update_readme_table(ROOT / page, "din-speed", din_speed())
