@@ -269,6 +269,22 @@ def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path
     assert "separate_tables: false" in text
 
 
+def test_a_yaml_file_composes_a_layer_of_a_scorer_and_a_weighting(columns, tmp_path):
+    config = tmp_path / "mean.yaml"
+    config.write_text(
+        "model:\n  class_path: recattn.models.TargetRanker\n  init_args:\n    dim: 4\n"
+        "    short_layer:\n      class_path: recattn.nn.AttentionPooling\n      init_args:\n"
+        "        scorer: {class_path: recattn.nn.ConstantScorer}\n"
+        "        weighting: {class_path: recattn.nn.Softmax, init_args: {temperature: 2.0}}\n"
+        "max_epochs: 1\n"
+    )
+    folder = tmp_path / "mean"
+    assert main(["train", "--config", str(config), "--output", str(folder), *columns]) == 0
+    text = (folder / "model.yaml").read_text()
+    assert "ConstantScorer" in text
+    assert "temperature: 2.0" in text
+
+
 def test_a_model_named_by_a_flag_keeps_its_own_defaults(columns, tmp_path):
     folder = tmp_path / "din"
     chosen = ["--model", "recattn.models.DIN", "--model.dim", "4", "--max-epochs", "1"]

@@ -1,5 +1,7 @@
 """Attention pooling: a scorer and a weighting make a layer."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
@@ -26,10 +28,11 @@ class AttentionPooling(nn.Module):
     (torch.Size([2, 3]), torch.Size([2, 1, 5]))
     """
 
-    def __init__(self, scorer: Scorer, weighting: Weighting) -> None:
+    def __init__(self, scorer: nn.Module, weighting: nn.Module) -> None:
         super().__init__()
-        self.scorer = scorer
-        self.weighting = weighting
+        # Annotated as modules above, and not by the protocols, so that a configuration file can name them.
+        self.scorer: Scorer = scorer
+        self.weighting = cast("Weighting", weighting)
 
     @property
     def weights_kind(self) -> WeightsKind:
