@@ -10,7 +10,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 import pytest
 import torch
@@ -530,6 +530,20 @@ def test_every_exported_module_is_known():
     known = LAYERS.keys() | SCORERS.keys() | SEARCHES.keys() | WEIGHTINGS.keys() | OTHERS.keys()
     assert modules_with_arguments() == known
     assert all(cases for cases in (*LAYERS.values(), *SCORERS.values(), *WEIGHTINGS.values()))
+
+
+def protocols_in(hint: object) -> set[object]:
+    found = {hint} if getattr(hint, "_is_protocol", False) else set()
+    return found.union(*map(protocols_in, get_args(hint)))
+
+
+def test_a_configuration_file_can_name_what_constructors_take():
+    """A reader of such files builds what is annotated as a module; what a protocol asks for it cannot know."""
+    modules = [getattr(rnn, name) for name in rnn.__all__]
+    for module in modules:
+        if inspect.isclass(module) and issubclass(module, nn.Module):
+            for argument, hint in get_type_hints(module.__init__).items():
+                assert not protocols_in(hint), f"{module.__name__}: {argument}"
 
 
 @pytest.mark.parametrize("layer", list(LAYERS), ids=lambda layer: layer.__name__)

@@ -11,7 +11,7 @@ from recattn.nn.attention.heads import shared_mask
 from recattn.nn.attention.pooling import AttentionPooling
 from recattn.nn.checks import check_count
 from recattn.nn.scorers.products import ScaledDotScorer
-from recattn.nn.search.inner import AttentionLayer, check_not_causal
+from recattn.nn.search.inner import as_layer
 from recattn.nn.weightings.softmax import Softmax
 
 
@@ -54,17 +54,16 @@ class ClusterPooling(nn.Module):
 
     summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
 
-    def __init__(self, attention: AttentionLayer | None = None, *, num_clusters: int, num_steps: int = 5) -> None:
+    def __init__(self, attention: nn.Module | None = None, *, num_clusters: int, num_steps: int = 5) -> None:
         super().__init__()
         check_count("num_clusters", num_clusters)
         check_count("num_steps", num_steps, least=0)
-        check_not_causal(attention)
-        if attention is not None and attention.weights_kind != "probability":
+        self.attention = as_layer(AttentionPooling(ScaledDotScorer(), Softmax()) if attention is None else attention)
+        if self.attention.weights_kind != "probability":
             raise ConfigError(
                 f"attention must have weights of kind probability, as ln(size) counts in a softmax, got "
-                f"{attention.weights_kind}"
+                f"{self.attention.weights_kind}"
             )
-        self.attention = AttentionPooling(ScaledDotScorer(), Softmax()) if attention is None else attention
         self.num_clusters, self.num_steps = num_clusters, num_steps
 
     @property

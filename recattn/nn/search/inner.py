@@ -1,8 +1,8 @@
 """The attention behind a search or a summary: any layer of recattn.nn that is not causal."""
 
-from typing import Protocol
+from typing import Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind
@@ -26,10 +26,14 @@ class AttentionLayer(Protocol):
     ) -> Attended: ...
 
 
-def check_not_causal(attention: AttentionLayer | None) -> None:
-    """Raise ConfigError for a causal layer: what is found or summed up is no sequence that the queries are part of."""
+def as_layer(attention: nn.Module) -> AttentionLayer:
+    """The layer that was given, which constructors annotate as a module so that a configuration file can name it.
+
+    Raises ConfigError for a causal one: what is found or summed up is no sequence that the queries are part of.
+    """
     if getattr(attention, "causal", False):
         raise ConfigError(
             "attention must not be causal: what it is to attend to is not the sequence of the queries; make it with "
             "causal=False and say by the mask what a query may see"
         )
+    return cast("AttentionLayer", attention)

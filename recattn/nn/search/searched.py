@@ -1,6 +1,7 @@
 """A search in front of an attention layer: find few events, then attend to those exactly."""
 
 import math
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -8,7 +9,7 @@ from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind
 from recattn.nn.attention.multihead import MultiHeadAttention
 from recattn.nn.search.found import Found, Search
-from recattn.nn.search.inner import AttentionLayer, check_not_causal
+from recattn.nn.search.inner import as_layer
 
 
 class SearchedAttention(nn.Module):
@@ -43,15 +44,14 @@ class SearchedAttention(nn.Module):
     [[[0.5, 0.0, 0.5]]]
     """
 
-    def __init__(self, search: Search, attention: AttentionLayer, *, projected: bool = False) -> None:
+    def __init__(self, search: nn.Module, attention: nn.Module, *, projected: bool = False) -> None:
         super().__init__()
-        check_not_causal(attention)
         if projected and (not isinstance(attention, MultiHeadAttention) or attention.rotary is not None):
             raise ConfigError(
                 "projected is for a MultiHeadAttention that is not rotary: what others compare is not known"
             )
-        self.search = search
-        self.attention = attention
+        self.search = cast("Search", search)  # annotated as a module so that a configuration file can name it
+        self.attention = as_layer(attention)
         self.projected = projected
 
     @property

@@ -14,7 +14,7 @@ from recattn.nn.checks import check_count
 from recattn.nn.positions.recency import event_ages
 from recattn.nn.scorers.products import ScaledDotScorer
 from recattn.nn.search.found import Found, latest_found
-from recattn.nn.search.inner import AttentionLayer, check_not_causal
+from recattn.nn.search.inner import as_layer
 from recattn.nn.weightings.softmax import Softmax, masked_softmax
 
 
@@ -57,16 +57,13 @@ class SummaryPooling(nn.Module):
 
     summarises: ClassVar[bool] = True  # one mask for all queries, and no bias
 
-    def __init__(
-        self, dim: int, attention: AttentionLayer | None = None, *, num_tokens: int, num_recent: int = 0
-    ) -> None:
+    def __init__(self, dim: int, attention: nn.Module | None = None, *, num_tokens: int, num_recent: int = 0) -> None:
         super().__init__()
         check_count("dim", dim)
         check_count("num_tokens", num_tokens)
         check_count("num_recent", num_recent, least=0)
-        check_not_causal(attention)
         self.dim, self.num_tokens, self.num_recent = dim, num_tokens, num_recent
-        self.attention = AttentionPooling(ScaledDotScorer(), Softmax()) if attention is None else attention
+        self.attention = as_layer(AttentionPooling(ScaledDotScorer(), Softmax()) if attention is None else attention)
         self.seeds = nn.Parameter(torch.empty(num_tokens, dim))
         self.reset_parameters()
 
