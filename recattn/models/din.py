@@ -2,12 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 from recattn.errors import ConfigError
-from recattn.models.target_attention import TargetAttention
+from recattn.models.target_attention import TargetAttention, TargetAttentionOptions
 from recattn.nn import ActivationUnitScorer, Identity, Softmax
-from recattn.nn.dense.mlp import Activation
+
+BARE: TargetAttentionOptions = {
+    "separate_tables": False,
+    "readout_dims": (200, 80),
+    "max_length": 50,
+    "recency": False,
+    "use_times": False,
+    "embed_ratings": True,
+    "transitions": 0,
+    "dropout": 0.0,
+}
+"""TargetAttention's arguments without what DIN does not have: order, time, counts, tables of their own, dropout."""
 
 
 def DIN(  # noqa: N802 - reads as the class that users look for
@@ -17,20 +28,7 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     form: Literal["paper", "code"] = "paper",
     softmax: bool | None = None,
     hidden_dims: Sequence[int] | None = None,
-    readout_dims: Sequence[int] = (200, 80),
-    readout_activation: Activation | None = None,
-    max_length: int = 50,
-    recency: bool = False,
-    use_times: bool = False,
-    rating_levels: Sequence[float] = (),
-    embed_ratings: bool = True,
-    profile_sizes: Sequence[int] = (),
-    context_sizes: Sequence[int] = (),
-    feature_sizes: Sequence[int] = (),
-    feature_widths: Sequence[int] | None = None,
-    transitions: int = 0,
-    dropout: float = 0.0,
-    embedding_std: float = 0.05,
+    **options: Unpack[TargetAttentionOptions],
 ) -> TargetAttention:
     """Deep Interest Network (Zhou et al., KDD 2018): one table, an activation unit as scorer, an MLP as readout.
 
@@ -41,9 +39,8 @@ def DIN(  # noqa: N802 - reads as the class that users look for
     softmax: whether the scores are normalised to proportions, in place of the form's: what is retrieved is then a mean
         that the candidate weighs, and does not grow with the history.
     hidden_dims: hidden widths of the unit, in place of the form's.
-    readout_dims: hidden widths of the MLP over retrieved vector, candidate, profile and context.
-    readout_activation: of that MLP, in place of the form's (Dice, sigmoid).
-    The other arguments are TargetAttention's, with what DIN does not have switched off: it knows no order.
+    options: TargetAttention's, by default as in `BARE`; readout_activation by default the form's (Dice, sigmoid). The
+        profile goes to the MLP.
     Raises ConfigError for another form and for what TargetAttention refuses.
 
     >>> DIN(11, dim=4, form="code").weighting
@@ -57,26 +54,13 @@ def DIN(  # noqa: N802 - reads as the class that users look for
         weighting = Identity() if softmax is False else Softmax(temperature=math.sqrt(dim))
     else:
         raise ConfigError(f"form must be 'paper' or 'code', got {form!r}")
+    options.setdefault("readout_activation", "dice" if form == "paper" else "sigmoid")
     return TargetAttention(
         num_items,
         dim=dim,
         num_heads=1,
         scorer=scorer,
         weighting=weighting,
-        separate_tables=False,
-        readout_dims=readout_dims,
-        readout_activation=readout_activation or ("dice" if form == "paper" else "sigmoid"),
-        max_length=max_length,
-        recency=recency,
-        use_times=use_times,
-        rating_levels=rating_levels,
-        embed_ratings=embed_ratings,
-        profile_sizes=profile_sizes,
-        feature_sizes=feature_sizes,
-        feature_widths=feature_widths,
-        profile_in_readout=bool(profile_sizes),
-        context_sizes=context_sizes,
-        transitions=transitions,
-        dropout=dropout,
-        embedding_std=embedding_std,
+        profile_in_readout=bool(options.get("profile_sizes")),
+        **(BARE | options),
     )

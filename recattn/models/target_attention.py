@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,29 @@ from recattn.nn.attention.factored import factored_readout
 from recattn.nn.checks import check_count, check_fraction, check_positive
 from recattn.nn.dense.dropout import dropout
 from recattn.nn.dense.mlp import MLP, Activation
+
+
+class TargetAttentionOptions(TypedDict, total=False):
+    """Arguments that every preset of TargetAttention hands on to it."""
+
+    separate_tables: bool
+    readout_dims: Sequence[int]
+    readout_activation: Activation
+    max_length: int
+    recency: bool
+    use_times: bool
+    time_aware: bool
+    rating_levels: Sequence[float]
+    embed_ratings: bool
+    profile_sizes: Sequence[int]
+    feature_sizes: Sequence[int]
+    feature_widths: Sequence[int] | None
+    combine_features: Combine
+    id_dropout: float
+    context_sizes: Sequence[int]
+    transitions: int
+    dropout: float
+    embedding_std: float
 
 
 class Memory(NamedTuple):

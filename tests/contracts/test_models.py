@@ -229,6 +229,7 @@ MODELS: dict[str, list[Case]] = {
     "DIN": [
         Case("paper", din(readout_dims=(13, 5)), exact_train=False),
         Case("code", din(form="code", readout_dims=(13, 5))),
+        Case("separate-tables", din(separate_tables=True, readout_dims=(13, 5)), exact_train=False),
         Case(
             "everything",
             din(max_length=5, recency=True, context_sizes=CONTEXT_SIZES, **EVERYTHING),
