@@ -28,7 +28,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from recattn.data import Histories, Interactions, Split, Vocabulary, encode
+from recattn.data import Encoders, Histories, Interactions, Split, Vocabulary, encode
 from recattn.data.split import Targets, make_split
 from recattn.evaluation import commit, hardware, hit_rate, peak_rss_mb, rank_targets, versions
 from recattn.models import SASRec
@@ -165,7 +165,7 @@ def use(model: SASRec, split: Split, folder: str) -> dict[str, float]:
     """Save, load, recommend."""
     manifest = {"data": "made up", "split": {"name": split.name, "arguments": {}, "hash": split.hash}}
     users, items = (Vocabulary(np.arange(count), [str(number) for number in range(count)]) for count in (USERS, ITEMS))
-    artefact = Artefact(model, users, items, split.histories, None, manifest)
+    artefact = Artefact(model, users, items, split.histories, Encoders(), manifest)
     place = Path(folder) / "model"
     save = timed(lambda: save_artefact(place, artefact), 1)
     load = timed(lambda: load_artefact(place), 1)

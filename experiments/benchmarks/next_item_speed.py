@@ -141,12 +141,12 @@ def ours(options):
 
 def top_items(model, events):
     """The best items of each user that are not in the history, the last event of which is kept back: (users, 10)."""
-    from recattn.data import Vocabulary
+    from recattn.data import Encoders, Vocabulary
     from recattn.serving import Artefact, Recommender
 
     histories = as_histories(without_last(events, 1))
     users, items = (Vocabulary(np.arange(1, count + 1)) for count in (histories.num_users, events.num_items))
-    recommender = Recommender(Artefact(model.eval(), users, items, histories, None, {}))
+    recommender = Recommender(Artefact(model.eval(), users, items, histories, Encoders(), {}))
     found = recommender.recommend_many(k=K, batch_size=RANKED_AT_ONCE)
     return found["item"].to_numpy(np.int64).reshape(-1, K)
 
