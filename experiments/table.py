@@ -171,9 +171,10 @@ def replications() -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, (label, hit, gain) in PUBLISHED.items():
-        if not (ROOT / "experiments" / f"{name}.json").exists():
+        path = ROOT / "experiments" / f"{name}.json"
+        if not path.exists():
             continue
-        result = read_result(ROOT / "experiments" / f"{name}.json")
+        result = read_result(path)
         found, reached = result.metrics["hr@10"], result.metrics["ndcg@10"]
         ours = (
             f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}] / "

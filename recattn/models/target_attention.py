@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from recattn.errors import ConfigError
 from recattn.models.context import ContextEmbedding
 from recattn.models.event_bias import EventBias
 from recattn.models.item_embedding import Combine, ItemEmbedding
+from recattn.models.preset_options import PresetOptions
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.models.rating_levels import RatingEmbedding, check_levels
@@ -24,27 +25,11 @@ from recattn.nn.dense.dropout import dropout
 from recattn.nn.dense.mlp import MLP, Activation
 
 
-class TargetAttentionOptions(TypedDict, total=False):
+class TargetAttentionOptions(PresetOptions, total=False):
     """Arguments that every preset of TargetAttention hands on to it."""
 
-    separate_tables: bool
-    readout_dims: Sequence[int]
-    readout_activation: Activation
-    max_length: int
-    recency: bool
-    use_times: bool
-    time_aware: bool
-    rating_levels: Sequence[float]
     embed_ratings: bool
-    profile_sizes: Sequence[int]
-    feature_sizes: Sequence[int]
-    feature_widths: Sequence[int] | None
-    combine_features: Combine
-    id_dropout: float
-    context_sizes: Sequence[int]
     transitions: int
-    dropout: float
-    embedding_std: float
 
 
 class Memory(NamedTuple):

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TypedDict, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from recattn.models.event_embedding import EventEmbedding
 from recattn.models.history_reader import Candidates, Events, HistoryReader
 from recattn.models.item_embedding import Combine
 from recattn.models.moments import Moments, asked_at, left_out, moments_of
+from recattn.models.preset_options import PresetOptions
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
 from recattn.nn import Encoder, InterestEvolution, InterestExtractor, MultiHeadAttention, SearchedAttention
@@ -22,27 +23,11 @@ from recattn.nn.checks import check_count
 from recattn.nn.dense.mlp import MLP, Activation
 
 
-class RankerOptions(TypedDict, total=False):
+class RankerOptions(PresetOptions, total=False):
     """Arguments that every preset of TargetRanker hands on to it."""
 
     short_length: int
-    separate_tables: bool
-    readout_dims: Sequence[int]
-    readout_activation: Activation
-    max_length: int
-    recency: bool
-    use_times: bool
-    time_aware: bool
-    rating_levels: Sequence[float]
-    profile_sizes: Sequence[int]
     profile_in_readout: bool
-    context_sizes: Sequence[int]
-    feature_sizes: Sequence[int]
-    feature_widths: Sequence[int] | None
-    combine_features: Combine
-    id_dropout: float
-    dropout: float
-    embedding_std: float
 
 
 class TargetRanker(Ranker):
