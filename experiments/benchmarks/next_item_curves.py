@@ -3,11 +3,11 @@
     python experiments/benchmarks/next_item_speed.py --quality 15 --side recattn [--epochs 20]
     python experiments/benchmarks/next_item_speed.py --quality 15 --side replay --replay-python FOLDER/bin/python
 
-Each side trains with cross-entropy over the catalogue until so many minutes are over, without what is measured after an
-epoch. The peers are as next_item_speed.py has them, with their own learning rate of 1e-3. Ours is what a user of
-`recattn.training.fit` gets: whole histories in windows of 100 targets, SETTINGS, and a learning rate that ends at 0
-after `--epochs`, so choose those to fit the minutes. All are measured on the last event but one of every user, among
-the full catalogue, seen items out, ties against the target, by recattn's ranks. One seed.
+Each side trains the same model with cross-entropy over the catalogue until so many minutes are over, without what is
+measured after an epoch. The peers are as next_item_speed.py has them, with their own learning rate of 1e-3. Ours is
+what a user of `recattn.training.fit` gets: whole histories, SETTINGS, and a learning rate that ends at 0 after
+`--epochs`, so choose those to fit the minutes. All are measured on the last event but one of every user, among the
+full catalogue, seen items out, ties against the target, by recattn's ranks. One seed.
 
 Writes next_item_curves.json, where the other sides stay as they were, and draws next_item_curves.svg from it.
 """
@@ -28,7 +28,7 @@ from next_item_sides import (
     run_side,
 )
 
-SETTINGS = {"learning_rate": 2e-3, "batch_size": 64, "hidden_dim": 4 * DIM}
+SETTINGS = {"learning_rate": 4e-3, "batch_size": 32, "positions": LENGTH}
 COLOURS = {"recattn": "#2f6690", "replay": "#d9793d", "rectools": "#8d6a9f"}
 
 
@@ -63,7 +63,7 @@ def ours(options):
         dim=DIM,
         num_heads=HEADS,
         num_layers=BLOCKS,
-        hidden_dim=SETTINGS["hidden_dim"],
+        hidden_dim=DIM,
         max_length=LENGTH,
         dropout=DROPOUT,
     )
@@ -74,6 +74,7 @@ def ours(options):
             folder=folder,
             task=Watched(model, learning_rate=SETTINGS["learning_rate"]),
             batch_size=SETTINGS["batch_size"],
+            positions=SETTINGS["positions"],
             max_epochs=options.epochs,
             patience=options.epochs,
             seed=options.seed,
