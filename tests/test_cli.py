@@ -162,6 +162,22 @@ def test_of_clicks_by_time_every_later_event_is_asked(columns, tmp_path):
     assert manifest["clicks"]["labels"] == "rating >= 4"
 
 
+def test_of_next_items_by_time_every_later_event_can_be_asked(columns, tmp_path, capsys):
+    asked = {}
+    for target in ("last", "all"):
+        folder = tmp_path / target
+        chosen = ["--max-epochs", "1", "--split", "global_time", "--target", target, *TRAIN[:2]]
+        assert main(["train", "--output", str(folder), *columns, *chosen]) == 0
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["split"]["arguments"]["target"] == target
+        asked[target] = int(re.search(r"to validate, (\d+) to test", capsys.readouterr().err)[1])
+    assert asked == {"last": 4, "all": 32}  # four users come last, with nine events each
+    assert main(["evaluate", str(tmp_path / "all"), "--baselines"]) == 0
+    assert "test part: 32 targets of 4 users" in capsys.readouterr().out
+    assert main(["train", "--output", str(tmp_path / "x"), *columns, "--target", "all"]) == 2
+    assert "target is 'all', but split 'leave_one_out' has no use for it" in capsys.readouterr().err
+
+
 def test_rare_items_can_be_left_out(columns, tmp_path, capsys):
     folder = tmp_path / "run"
     chosen = ["--output", str(folder), *columns, "--model.dim", "8", "--max-epochs", "1"]

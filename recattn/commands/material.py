@@ -8,7 +8,7 @@ from recattn.commands.console import log
 from recattn.data import Clicks, Encoders, FeatureEncoder, Split, encode, load_interactions, splits, with_features
 from recattn.data.click_tables import ClickColumns, ClickTables, read_click_table
 from recattn.errors import ConfigError
-from recattn.training.objective import samples_of
+from recattn.training.objective import check_unused, samples_of
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,25 @@ def of_events(
     reading: Mapping[str, Any],
     *,
     min_item_events: int,
-    split: str | None,
+    split: str,
+    target: str | None,
     ties: Any,  # noqa: ANN401 - see encode
     seed: int,
     sampling: Mapping[str, Any] | None,
 ) -> Material:
     """Events as histories that are split.
 
-    reading: what `load_interactions` takes. sampling: what `samples_of` takes; None where no clicks are asked for.
+    reading: what `load_interactions` takes. split, target: a protocol of `splits`, and which events `global_time` asks
+    for. sampling: what `samples_of` takes; None where no clicks are asked for.
     """
+    if split != "global_time":
+        check_unused(f"split {split!r}", {"target": target})
     interactions = load_interactions(**reading, say=log.print)
     if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
-    protocol = split or ("leave_one_out" if sampling is None else "leave_last")
-    every = {"target": "all"} if sampling is not None and protocol == "global_time" else {}
-    divided, encoders = with_features(getattr(splits, protocol)(encoded.histories, **every), interactions)
+    asked = {"target": target or ("first" if sampling is None else "all")} if split == "global_time" else {}
+    divided, encoders = with_features(getattr(splits, split)(encoded.histories, **asked), interactions)
     clicks = None if sampling is None else samples_of(divided, acted=bool(encoders.actions), **sampling)
     about = {
         "data": interactions.name,

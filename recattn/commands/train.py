@@ -41,6 +41,7 @@ def train(
     validation_share: float | None = None,
     min_item_events: int = 1,
     split: SplitName | None = None,
+    target: Literal["first", "last", "all"] | None = None,
     ties: Literal["file", "random"] = "file",
     use_ratings: bool = True,
     use_profile: bool = True,
@@ -100,6 +101,8 @@ def train(
         min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
             clicks) or global_time (the last tenth of the time)
+        target: of global_time, which of a user's events after the moment are asked for: the first (default), the last
+            or all (default for clicks)
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings (or actions) in the history
         use_profile: let the model read the user's profile, where the data has one
@@ -170,6 +173,7 @@ def train(
     if tabled:
         cut: dict[str, Any] = {"min_item_events": None if min_item_events == 1 else min_item_events, "split": split}
         cut |= {"ties": None if ties == "file" else ties, "objective": None if objective == "clicks" else objective}
+        cut["target"] = target
         check_unused("layout 'clicks'", {**reading, **cut, **sampling})
     else:
         check_unused(f"layout {layout or 'events'!r}", {**columns, **held})
@@ -195,7 +199,8 @@ def train(
         material = of_events(
             {"data": data, "data_dir": data_dir, "verify": verify, "layout": layout, **both, **reading},
             min_item_events=min_item_events,
-            split=split,
+            split=split or ("leave_last" if clicked else "leave_one_out"),
+            target=target,
             ties=ties,
             seed=seed,
             sampling=sampling if clicked else None,

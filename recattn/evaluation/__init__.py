@@ -15,7 +15,7 @@ from recattn.evaluation.click_protocol import ClickEvaluation, evaluate_clicks, 
 from recattn.evaluation.environment import commit, hardware, peak_rss_mb, versions
 from recattn.evaluation.floors import EASE, FLOORS, ItemKNN, Popularity, TransitionCounts, fit_floors, tune
 from recattn.evaluation.metrics import hit_rate, mrr, ndcg, recall
-from recattn.evaluation.protocol import Evaluation, Part, Scorer, evaluate, rank_targets
+from recattn.evaluation.protocol import Evaluation, Part, Scorer, describe_targets, evaluate, rank_targets
 from recattn.evaluation.ranks import target_ranks
 from recattn.evaluation.report import report_line, report_rows
 from recattn.evaluation.result import Result, read_result, write_result
@@ -44,6 +44,7 @@ __all__ = [
     "calibration",
     "choose_blend",
     "commit",
+    "describe_targets",
     "evaluate",
     "evaluate_clicks",
     "fit_floors",

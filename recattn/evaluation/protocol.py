@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,6 +52,15 @@ def part_targets(split: Split, part: Part) -> Targets:
     if not len(targets.users):
         raise ConfigError(f"the split {split.name!r} has no {part} targets")
     return targets
+
+
+def describe_targets(split: Split, part: Part) -> dict[str, Any]:
+    """What a model is asked for, as plain data: the part, how many targets of how many users, the split's arguments.
+
+    Raises ConfigError as `part_targets` does.
+    """
+    users = part_targets(split, part).users
+    return {"part": part, "count": len(users), "users": len(np.unique(users)), "arguments": dict(split.arguments)}
 
 
 def score_batch(scorer: Scorer, batch: TargetBatch, num_items: int) -> Tensor:

@@ -28,7 +28,9 @@ def report_line(result: Result, part: str) -> str:
     """What was asked of the models, in one line."""
     asked = f"{result.data}, {result.split}, {part} part"
     if result.clicks is None:
-        return f"{asked} of {result.users} users; {result.candidates}; ties count against"
+        told = result.targets  # an older file does not say
+        counts = "" if told is None else f": {told['count']:,} targets of {told['users']:,} users"
+        return f"{asked}{counts}; {result.candidates}; ties count against"
     count, users, bare = (result.clicks[name] for name in ("samples", "users", "users_without_both"))
     return (
         f"{asked}: {count:,} samples of {users:,} users, {result.clicks['positives'] / count:.1%} positive; label: "

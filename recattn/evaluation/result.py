@@ -33,6 +33,8 @@ class Result:
     commit: git hash, "-dirty" behind it where tracked files had changes; None outside a checkout.
     clicks: of labelled samples what the labels are ("labels"), the hash of the samples, counts and the reliability
         curve (``ClickEvaluation.about``); None where targets were ranked. A file may lack it.
+    targets: of ranked targets the part, their count and that of their users, and the arguments of the split
+        (:func:`recattn.evaluation.describe_targets`); None of labelled samples. A file may lack it.
     """
 
     data: str
@@ -55,6 +57,7 @@ class Result:
     command: str
     commit: str | None
     clicks: dict[str, Any] | None = None
+    targets: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:

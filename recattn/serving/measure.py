@@ -8,6 +8,7 @@ from recattn.errors import ConfigError
 from recattn.evaluation import (
     Result,
     commit,
+    describe_targets,
     evaluate,
     hardware,
     rank_targets,
@@ -36,7 +37,8 @@ def evaluate_runs(artefacts: Sequence[Artefact], part: Part = "test", *, command
     if others:
         ranks = np.concatenate([run.ranks, *others])
         metrics = summarise(ranks, np.tile(run.users, len(artefacts)), (5, 10, 20, 50))
-    return result_of_runs(artefacts, run.candidates, metrics, command=command)
+    asked = describe_targets(first.split, part)
+    return result_of_runs(artefacts, run.candidates, metrics, command=command, targets=asked)
 
 
 def check_not_trained_on(artefacts: Sequence[Artefact], part: Part) -> None:
@@ -108,6 +110,7 @@ def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "te
         train_seconds=None,
         peak_rss_mb=None,
         command=command,
+        targets=describe_targets(artefact.split, part),
     )
 
 

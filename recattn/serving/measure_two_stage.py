@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Part, Result, choose_blend, rank_two_stages, summarise_stages
+from recattn.evaluation import Part, Result, choose_blend, describe_targets, rank_two_stages, summarise_stages
 from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
@@ -84,13 +84,17 @@ def evaluate_two_stage(
         train_seconds=float(seconds + sum(manifest["train_seconds"] for manifest in before)),
         peak_rss_mb=max(manifest["peak_rss_mb"] or 0.0 for manifest in [*manifests, *before]),
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
+        targets=describe_targets(first.split, part),
     )
-    return pipeline, _alone(first, retriever, alone, command)
+    return pipeline, _alone(first, retriever, part, alone, command)
 
 
-def _alone(ranker: Artefact, retriever: Retriever, metrics: dict[str, dict[str, float]], command: str) -> Result:
+def _alone(
+    ranker: Artefact, retriever: Retriever, part: Part, metrics: dict[str, dict[str, float]], command: str
+) -> Result:
     trained = retriever.artefact
     asked = {"candidates": CANDIDATES, "time_aware": retriever.time_aware, "metrics": metrics}
+    asked["targets"] = describe_targets(ranker.split, part)
     if trained is None:
         return make_result(
             ranker,

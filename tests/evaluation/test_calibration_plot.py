@@ -69,4 +69,7 @@ def test_ranks_are_reported_as_ranks(result):
     headings, rows = report_rows([ranked])
     assert headings == ["model", "HR@10 (95 %)", "NDCG@10 (95 %)", "HR@5", "HR@20", "HR@50", "MRR"]
     assert rows[0][1:4] == ["0.5000 (0.490-0.510)", "0.5000 (0.490-0.510)", "0.5000"]
-    assert report_line(ranked, "test") == "ring, leave_last, test part of 11 users; full catalogue; ties count against"
+    assert report_line(ranked, "test") == "ring, leave_last, test part; full catalogue; ties count against"
+    told = replace(ranked, targets={"part": "test", "count": 1200, "users": 11, "arguments": {"share": 0.1}})
+    asked = "ring, leave_last, test part: 1,200 targets of 11 users; full catalogue; ties count against"
+    assert report_line(told, "test") == asked

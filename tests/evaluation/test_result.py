@@ -53,7 +53,7 @@ def test_fields_are_those_of_the_design():
     protocol = ["split", "split_hash", "ties", "candidates"]
     model = ["model", "arguments", "time_aware", "seeds", "metrics", "train_seconds", "peak_rss_mb"]
     origin = ["hardware", "versions", "command", "commit"]
-    assert [field.name for field in fields(Result)] == sizes + protocol + model + origin + ["clicks"]
+    assert [field.name for field in fields(Result)] == sizes + protocol + model + origin + ["clicks", "targets"]
 
 
 def test_a_result_comes_back_as_it_was_written(tmp_path, result):

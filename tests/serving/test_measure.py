@@ -48,3 +48,5 @@ def test_floors_are_measured_on_the_same_targets(artefact):
     result = evaluate_floor("popularity", Popularity(artefact.split.train), artefact, command="x")
     assert result.split_hash == artefact.split.hash
     assert result.model == "popularity"
+    assert result.targets == evaluate_runs([artefact], command="").targets
+    assert result.targets["count"] == len(artefact.split.test.users)
