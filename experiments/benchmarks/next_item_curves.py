@@ -28,7 +28,7 @@ from next_item_sides import (
     run_side,
 )
 
-SETTINGS = {"learning_rate": 2e-3, "batch_size": 32, "positions": LENGTH}
+SETTINGS = {"learning_rate": 4e-3, "batch_size": 32, "positions": LENGTH}
 COLOURS = {"recattn": "#2f6690", "replay": "#d9793d", "rectools": "#8d6a9f"}
 
 
