@@ -60,7 +60,8 @@ class ClozeTask(NextItemTask):
         states = self.model.masked_states(history, masked)
         shown = history._replace(items=history.items.masked_fill(masked, 0))
         everything = history.lengths[:, None].expand_as(masked)
-        return self._loss_of(states, history.items, SequenceBatch(shown, everything, masked), self._draw(len(masked)))
+        (sample,) = self._draw([len(masked)])
+        return self._loss_of(states, history.items, SequenceBatch(shown, everything, masked), sample)
 
 
 def draw_gaps(history: History, mask_probability: float, last_probability: float) -> Tensor:

@@ -1,5 +1,6 @@
 """What training adds to a next-item model: a loss on the states of real targets, and none on padding."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -27,8 +28,8 @@ class NextItemTask(RankingTask):
 
     model: the next-item model.
     loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it
-        that the batch shares, corrected for how it was drawn; ``"bce"``, ``"gbce"`` and ``"bpr-max"``, which need
-        num_negatives, drawn for each sequence.
+        that the sequences of a piece of the batch share (see EVENTS), corrected for how it was drawn; ``"bce"``,
+        ``"gbce"`` and ``"bpr-max"``, which need num_negatives, drawn for each sequence.
     temperature: > 0, divides the logits in training; ranks are the same without. calibration: of gBCE, in [0, 1].
     The other arguments are RankingTask's. Raises ConfigError for values outside of these.
     """
@@ -64,32 +65,36 @@ class NextItemTask(RankingTask):
         return super().settings | {"temperature": self.temperature, "calibration": self.calibration}
 
     def _sequence_loss(self, batch: SequenceBatch) -> Tensor:
-        sample, targets = self._draw(len(batch.mask)), max(1, int(batch.mask.sum()))
+        targets = max(1, int(batch.mask.sum()))
 
-        def share(rows: slice) -> Tensor:
+        def share(rows: slice, sample: Tensor | None) -> Tensor:
             """What these sequences bring to the mean over the targets of the batch."""
             piece = rows_of(batch, rows)
             history, positions, mask = piece
             numbers, _ = mask.nonzero(as_tuple=True)
             states = self.model.states(*all_but_last(history))[numbers, positions[mask] - 1]
-            drawn = None if sample is None else sample[rows]
-            mean = self._loss_of(states, history.items.gather(1, positions), piece, drawn)
+            mean = self._loss_of(states, history.items.gather(1, positions), piece, sample)
             return mean * (len(states) / targets)
 
-        length = batch.history.items.shape[1]
+        sequences, length = batch.history.items.shape
         # A GPU would rather have the batch at once. A large catalogue costs more in each piece than the piece saves.
         pieced = batch.mask.device.type == "cpu"
-        size = max(1, max(EVENTS, self.model.num_items) // length) if pieced else len(batch.mask)
-        pieces = [slice(first, first + size) for first in range(0, len(batch.mask), size)]
-        return sum_of_losses([partial(share, rows) for rows in pieces], self.model.parameters())
+        size = max(1, max(EVENTS, self.model.num_items) // length) if pieced else sequences
+        pieces = [slice(first, min(first + size, sequences)) for first in range(0, sequences, size)]
+        samples = self._draw([piece.stop - piece.start for piece in pieces])
+        losses = [partial(share, rows, sample) for rows, sample in zip(pieces, samples, strict=True)]
+        return sum_of_losses(losses, self.model.parameters())
 
-    def _draw(self, rows: int) -> Tensor | None:
-        """Each sequence's negatives, (rows, num_negatives), for softmax the same for all; None: the whole catalogue."""
+    def _draw(self, sizes: Sequence[int]) -> Sequence[Tensor | None]:
+        """Each piece's negatives, (its sequences, or 1 for softmax, num_negatives); None: the whole catalogue.
+
+        A sample of its own for each piece costs nothing and shows more of the catalogue in a step.
+        """
         if self.num_negatives is None:
-            return None
-        draws = 1 if self.loss == "softmax" else rows
-        drawn = torch.multinomial(self.chances, draws * self.num_negatives, replacement=True)
-        return drawn.view(draws, self.num_negatives).expand(rows, -1)
+            return [None] * len(sizes)
+        counts = [1] * len(sizes) if self.loss == "softmax" else list(sizes)
+        drawn = torch.multinomial(self.chances, sum(counts) * self.num_negatives, replacement=True)
+        return torch.split(drawn.view(-1, self.num_negatives), counts)
 
     def _loss_of(self, states: Tensor, asked: Tensor, known: SequenceBatch, sample: Tensor | None) -> Tensor:
         """The mean loss of states with the items that they were to name, at the real ones of batch x positions.

@@ -110,8 +110,11 @@ def test_the_successor_is_learned(cycle, tmp_path, task):
 )
 @pytest.mark.parametrize("times", ["none", "request"])
 def test_a_batch_in_pieces_has_the_loss_and_the_gradients_of_the_whole(monkeypatch, arguments, times):
-    """Five sequences at two a time, of unequal numbers of targets, one of none at all."""
+    """Five sequences at two a time, of unequal numbers of targets, one of none at all; one sample for all."""
     torch.manual_seed(3)
+    if arguments.get("loss") == "softmax":
+        drawn = torch.randint(1, 12, (1, 7))
+        monkeypatch.setattr(NextItemTask, "_draw", lambda _task, sizes: [drawn] * len(sizes))
     lengths = torch.tensor([5, 3, 2, 5, 4])
     real = torch.arange(5) < lengths[:, None]
     moments = torch.randint(1, 900, (5, 5)).cumsum(1) * real
@@ -131,6 +134,17 @@ def test_a_batch_in_pieces_has_the_loss_and_the_gradients_of_the_whole(monkeypat
         found.append([loss, *(parameter.grad for parameter in sasrec.parameters())])
     assert reads == [5, 2, 2, 1]
     torch.testing.assert_close(found[1], found[0], atol=1e-12, rtol=1e-7)  # the sample's chances are in fp32
+
+
+@pytest.mark.parametrize(("loss", "samples"), [("softmax", [1, 1, 1]), ("bce", [2, 2, 1])])
+def test_a_piece_has_a_sample_of_its_own_or_one_for_each_sequence(loss, samples):
+    task = NextItemTask(model(), loss=loss, num_negatives=200)
+    drawn = task._draw([2, 2, 1])
+    assert [len(sample) for sample in drawn] == samples
+    rows = torch.cat(list(drawn))
+    assert rows.shape[1] == 200
+    assert len(rows.unique(dim=0)) == len(rows)
+    assert set(rows.flatten().tolist()) == set(range(1, 12))
 
 
 def test_padding_positions_and_the_padding_row_get_no_gradient():
