@@ -60,7 +60,7 @@ class ClozeTask(NextItemTask):
         states = self.model.masked_states(history, masked)
         shown = history._replace(items=history.items.masked_fill(masked, 0))
         everything = history.lengths[:, None].expand_as(masked)
-        (sample,) = self._draw([len(masked)])
+        (sample,) = self._draw([len(masked)], masked.shape[1])
         return self._loss_of(states, history.items, SequenceBatch(shown, everything, masked), sample)
 
 

@@ -18,6 +18,8 @@ from recattn.training.ranking_task import RankingTask
 
 EVENTS = 4096
 """At most so many events, padding among them, go through the model at once on a CPU: 64 wide they keep 31 MB of it."""
+SHARING = 1024
+"""So many events, padding among them, share the sample of a softmax: fewer train better and take longer."""
 
 
 class NextItemTask(RankingTask):
@@ -28,8 +30,8 @@ class NextItemTask(RankingTask):
 
     model: the next-item model.
     loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it
-        that the sequences of a piece of the batch share (see EVENTS), corrected for how it was drawn; ``"bce"``,
-        ``"gbce"`` and ``"bpr-max"``, which need num_negatives, drawn for each sequence.
+        that some sequences share (see SHARING), corrected for how it was drawn; ``"bce"``, ``"gbce"`` and
+        ``"bpr-max"``, which need num_negatives, drawn for each sequence.
     temperature: > 0, divides the logits in training; ranks are the same without. calibration: of gBCE, in [0, 1].
     The other arguments are RankingTask's. Raises ConfigError for values outside of these.
     """
@@ -81,18 +83,20 @@ class NextItemTask(RankingTask):
         pieced = batch.mask.device.type == "cpu"
         size = max(1, max(EVENTS, self.model.num_items) // length) if pieced else sequences
         pieces = [slice(first, min(first + size, sequences)) for first in range(0, sequences, size)]
-        samples = self._draw([piece.stop - piece.start for piece in pieces])
+        samples = self._draw([piece.stop - piece.start for piece in pieces], length)
         losses = [partial(share, rows, sample) for rows, sample in zip(pieces, samples, strict=True)]
         return sum_of_losses(losses, self.model.parameters())
 
-    def _draw(self, sizes: Sequence[int]) -> Sequence[Tensor | None]:
-        """Each piece's negatives, (its sequences, or 1 for softmax, num_negatives); None: the whole catalogue.
+    def _draw(self, sizes: Sequence[int], length: int) -> Sequence[Tensor | None]:
+        """The negatives of each piece of so many sequences, (samples, num_negatives); None: the whole catalogue.
 
-        A sample of its own for each piece costs nothing and shows more of the catalogue in a step.
+        A sample for each sequence, for softmax for each SHARING events: many cost little more than one, and show more
+        of the catalogue in a step.
         """
         if self.num_negatives is None:
             return [None] * len(sizes)
-        counts = [1] * len(sizes) if self.loss == "softmax" else list(sizes)
+        together = max(1, SHARING // length) if self.loss == "softmax" else 1
+        counts = [-(-size // together) for size in sizes]
         drawn = torch.multinomial(self.chances, sum(counts) * self.num_negatives, replacement=True)
         return torch.split(drawn.view(-1, self.num_negatives), counts)
 
@@ -110,7 +114,7 @@ class NextItemTask(RankingTask):
             return full_softmax_loss(states, embeddings[1:], targets - 1, seen, temperature=self.temperature)
         states = states / self.temperature
         if self.loss == "softmax":
-            return self._shared_softmax(states, embeddings, targets, sample[0], known)
+            return self._shared_softmax(states, embeddings, targets, sample, known)
         # The targets of a sequence share their negatives: products of matrices, and more of the catalogue in a batch.
         # One look-up: its gradient is as large as the catalogue, and two would be added up.
         vectors = F.embedding(torch.cat([targets, sample.flatten()]), embeddings)
@@ -124,26 +128,29 @@ class NextItemTask(RankingTask):
         return (bpr_max_loss if self.loss == "bpr-max" else binary_loss)(positive, negatives, ignored)
 
     def _shared_softmax(
-        self, states: Tensor, embeddings: Tensor, targets: Tensor, sample: Tensor, known: SequenceBatch
+        self, states: Tensor, embeddings: Tensor, targets: Tensor, samples: Tensor, known: SequenceBatch
     ) -> Tensor:
-        """Softmax over the sample, in pieces; what was drawn several times is computed once."""
-        drawn, times = sample.unique(return_counts=True)
-        expected = self.chances[drawn] * len(sample)
-        vectors = F.embedding(torch.cat([targets, drawn]), embeddings)
-        column = torch.full((len(embeddings),), -1, device=drawn.device)
-        column[drawn] = torch.arange(len(drawn), device=drawn.device)
-        of_events, own = column[known.history.items], column[targets]
-        numbers, events = pairs_before(known, of_events >= 0)
-        columns = of_events[of_events >= 0].index_select(0, events)
-        itself = (own >= 0).nonzero().squeeze(1)
-        numbers, order = torch.cat([numbers, itself]).sort(stable=True)
-        return shared_softmax_loss(
-            states,
-            vectors[: len(targets)],
-            vectors[len(targets) :],
-            expected.log() - times.log(),
-            (numbers, torch.cat([columns, own[itself]]).index_select(0, order)),
-        )
+        """The mean over all targets of the softmax over their sample; samples: (groups of sequences, num_negatives).
+
+        What was drawn several times is computed once. One look-up serves all: its gradient is as large as the
+        catalogue.
+        """
+        drawn = [sample.unique(return_counts=True) for sample in samples]
+        vectors = F.embedding(torch.cat([targets, *(items for items, _ in drawn)]), embeddings)
+        of_targets, *of_samples = vectors.split([len(targets), *(len(items) for items, _ in drawn)])
+        size = -(-len(known.mask) // len(samples))
+        groups = [rows_of(known, slice(first, first + size)) for first in range(0, len(known.mask), size)]
+        counts = [int(group.mask.sum()) for group in groups]
+        parts = zip(*(tensor.split(counts) for tensor in (states, of_targets, targets)), strict=True)
+        total = states.new_zeros(())
+        for group, (asking, right, asked), (items, times), negatives in zip(
+            groups, parts, drawn, of_samples, strict=True
+        ):
+            log_expected = (self.chances[items] * samples.shape[1]).log() - times.log()
+            ignored = no_negatives(group, asked, items, len(embeddings))
+            mean = shared_softmax_loss(asking, right, negatives, log_expected, ignored)
+            total = total + mean * (len(asked) / max(1, len(targets)))
+        return total
 
     @staticmethod
     def _seen(known: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,6 +181,26 @@ def pairs_before(known: SequenceBatch, kept: Tensor) -> tuple[Tensor, Tensor]:
     # Pair i of all is event i - (pairs of earlier targets) of its target; one flat index is the quickest to follow.
     shift = first - (counts.cumsum(0) - counts)
     return numbers, torch.arange(len(numbers), device=kept.device) + shift.index_select(0, numbers)
+
+
+def no_negatives(known: SequenceBatch, targets: Tensor, drawn: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """What the user has already, or is the target itself, as pairs (number of the target, place in ``drawn``).
+
+    targets: (targets,), those of ``known``. drawn: (samples,), each once. num_rows: of the item embedding.
+
+    >>> history = History(torch.tensor([[5, 7, 9]]), torch.tensor([3]))
+    >>> known = SequenceBatch(history, torch.tensor([[1, 2]]), torch.tensor([[True, True]]))
+    >>> [pair.tolist() for pair in no_negatives(known, torch.tensor([7, 9]), torch.tensor([3, 5, 7]), 10)]
+    [[0, 0, 1, 1], [1, 2, 1, 2]]
+    """
+    column = torch.full((num_rows,), -1, device=drawn.device)
+    column[drawn] = torch.arange(len(drawn), device=drawn.device)
+    of_events, own = column[known.history.items], column[targets]
+    numbers, events = pairs_before(known, of_events >= 0)
+    columns = of_events[of_events >= 0].index_select(0, events)
+    itself = (own >= 0).nonzero().squeeze(1)
+    numbers, order = torch.cat([numbers, itself]).sort(stable=True)
+    return numbers, torch.cat([columns, own[itself]]).index_select(0, order)
 
 
 def first_met(items: Tensor, sample: Tensor) -> Tensor:

@@ -56,9 +56,13 @@ def test_a_model_that_knows_the_request_learns_each_target_at_its_own_time(build
     torch.testing.assert_close(NextItemTask(model)._sequence_loss(batch), torch.stack(losses).mean())
 
 
-@pytest.mark.parametrize("loss", ["softmax", "bce", "gbce", "bpr-max"])
-def test_sampled_losses_never_count_seen_items_or_the_target_as_negatives(loss):
-    """The formula, target by target, over the negatives that are left of the batch's sample or the sequence's own."""
+@pytest.mark.parametrize(
+    ("loss", "sharing", "samples"),
+    [("softmax", 10, 1), ("softmax", 5, 2), ("bce", 10, 2), ("gbce", 10, 2), ("bpr-max", 10, 2)],
+)
+def test_sampled_losses_never_count_seen_items_or_the_target_as_negatives(monkeypatch, loss, sharing, samples):
+    """The formula, target by target, over the negatives that are left of a shared sample or the sequence's own."""
+    monkeypatch.setattr(next_item_task, "SHARING", sharing)
     counts = torch.zeros(12)
     counts[[3, 4, 5, 6, 7, 9]] = 1.0  # only what the users have: most of the sample is no negative of somebody
     chances = counts**0.75 / (counts**0.75).sum()
@@ -66,7 +70,7 @@ def test_sampled_losses_never_count_seen_items_or_the_target_as_negatives(loss):
     states, table = sasrec.states(HISTORY), sasrec.item_embeddings()
     got = loss_of(NextItemTask(sasrec, loss=loss, num_negatives=size, item_counts=counts))
     torch.manual_seed(0)
-    drawn = torch.multinomial(chances, size * (1 if loss == "softmax" else 2), replacement=True).view(-1, size)
+    drawn = torch.multinomial(chances, size * samples, replacement=True).view(-1, size)
     for row, position, target, had in TARGETS:
         state, sample = states[row, position - 1], drawn[row % len(drawn)]
         kept = sample[torch.tensor([int(item) not in had | {target} for item in sample])]
@@ -114,7 +118,7 @@ def test_a_batch_in_pieces_has_the_loss_and_the_gradients_of_the_whole(monkeypat
     torch.manual_seed(3)
     if arguments.get("loss") == "softmax":
         drawn = torch.randint(1, 12, (1, 7))
-        monkeypatch.setattr(NextItemTask, "_draw", lambda _task, sizes: [drawn] * len(sizes))
+        monkeypatch.setattr(NextItemTask, "_draw", lambda _task, sizes, _length: [drawn] * len(sizes))
     lengths = torch.tensor([5, 3, 2, 5, 4])
     real = torch.arange(5) < lengths[:, None]
     moments = torch.randint(1, 900, (5, 5)).cumsum(1) * real
@@ -136,10 +140,11 @@ def test_a_batch_in_pieces_has_the_loss_and_the_gradients_of_the_whole(monkeypat
     torch.testing.assert_close(found[1], found[0], atol=1e-12, rtol=1e-7)  # the sample's chances are in fp32
 
 
-@pytest.mark.parametrize(("loss", "samples"), [("softmax", [1, 1, 1]), ("bce", [2, 2, 1])])
-def test_a_piece_has_a_sample_of_its_own_or_one_for_each_sequence(loss, samples):
+@pytest.mark.parametrize(("loss", "samples"), [("softmax", [2, 1, 1]), ("bce", [4, 2, 1])])
+def test_so_many_events_or_each_sequence_have_a_sample_of_their_own(monkeypatch, loss, samples):
+    monkeypatch.setattr(next_item_task, "SHARING", 12)  # two sequences of six
     task = NextItemTask(model(), loss=loss, num_negatives=200)
-    drawn = task._draw([2, 2, 1])
+    drawn = task._draw([4, 2, 1], 6)
     assert [len(sample) for sample in drawn] == samples
     rows = torch.cat(list(drawn))
     assert rows.shape[1] == 200
