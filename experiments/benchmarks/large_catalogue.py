@@ -5,7 +5,7 @@
 Made-up histories: 50,000 users with 50 events each. An item's popularity falls as one over its rank; half of the events
 are the item one rank below the one before, the others are drawn by popularity, so that HR@10 has a ceiling a little
 above .5, and item numbers tell nothing about ranks. SASRec (64 wide, 2 blocks, 50 events) is trained for a fixed number
-of steps with `NextItemTask`: a softmax over 1,024 shared negatives, drawn by popularity. Then the last event of 1,000
+of steps with `NextItemTask`: a softmax over 1,024 negatives, drawn by popularity. Then the last event of 1,000
 users is ranked in the whole catalogue; the model is saved, loaded and recommends.
 
 Times inside a step are medians between Lightning's hooks. "processor_share" is how much of one processor the process
