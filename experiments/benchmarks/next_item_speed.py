@@ -18,7 +18,8 @@ from the end of the step before it, so that fetching its batch counts; the first
 what the `--batches` steps timed took, by targets. Ratios, ours / the peer's, are taken within a round; then the median.
 `train_peak_mb` and `peak_mb` are the most memory that the process held, after training and after ranking. Top-10: all
 users' histories but for the last event, seen items out, 256 users at once. `bce` has one negative: RecTools draws it
-for each target, ours for each sequence; `sampled` has 1,024 that some sequences share. Ours asks torch for huge pages of memory.
+for each target, ours for each sequence; `sampled` has 1,024 that some sequences share. Ours asks torch for huge pages
+of memory.
 
 Writes next_item_speed.json beside this file. `--quality MINUTES` is the time to a quality: see next_item_curves.py.
 """

@@ -147,8 +147,7 @@ class NextItemTask(RankingTask):
             groups, parts, drawn, of_samples, strict=True
         ):
             log_expected = (self.chances[items] * samples.shape[1]).log() - times.log()
-            ignored = no_negatives(group, asked, items, len(embeddings))
-            mean = shared_softmax_loss(asking, right, negatives, log_expected, ignored)
+            mean = shared_softmax_loss(asking, right, negatives, log_expected, no_negatives(group, asked, items))
             total = total + mean * (len(asked) / max(1, len(targets)))
         return total
 
@@ -183,24 +182,23 @@ def pairs_before(known: SequenceBatch, kept: Tensor) -> tuple[Tensor, Tensor]:
     return numbers, torch.arange(len(numbers), device=kept.device) + shift.index_select(0, numbers)
 
 
-def no_negatives(known: SequenceBatch, targets: Tensor, drawn: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+def no_negatives(known: SequenceBatch, targets: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
     """What the user has already, or is the target itself, as pairs (number of the target, place in ``drawn``).
 
-    targets: (targets,), those of ``known``. drawn: (samples,), each once. num_rows: of the item embedding.
+    targets: (targets,), those of ``known``. drawn: (samples,), at least one, ascending. The numbers are ascending too.
 
     >>> history = History(torch.tensor([[5, 7, 9]]), torch.tensor([3]))
     >>> known = SequenceBatch(history, torch.tensor([[1, 2]]), torch.tensor([[True, True]]))
-    >>> [pair.tolist() for pair in no_negatives(known, torch.tensor([7, 9]), torch.tensor([3, 5, 7]), 10)]
+    >>> [pair.tolist() for pair in no_negatives(known, torch.tensor([7, 9]), torch.tensor([3, 5, 7]))]
     [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
-    column = torch.full((num_rows,), -1, device=drawn.device)
-    column[drawn] = torch.arange(len(drawn), device=drawn.device)
-    of_events, own = column[known.history.items], column[targets]
-    numbers, events = pairs_before(known, of_events >= 0)
-    columns = of_events[of_events >= 0].index_select(0, events)
-    itself = (own >= 0).nonzero().squeeze(1)
+    items = known.history.items
+    of_events, own = (torch.searchsorted(drawn, some).clamp(max=len(drawn) - 1) for some in (items, targets))
+    met = drawn[of_events] == items
+    numbers, events = pairs_before(known, met)
+    itself = (drawn[own] == targets).nonzero().squeeze(1)
     numbers, order = torch.cat([numbers, itself]).sort(stable=True)
-    return numbers, torch.cat([columns, own[itself]]).index_select(0, order)
+    return numbers, torch.cat([of_events[met].index_select(0, events), own[itself]]).index_select(0, order)
 
 
 def first_met(items: Tensor, sample: Tensor) -> Tensor:
