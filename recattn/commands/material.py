@@ -43,13 +43,15 @@ def of_events(
     reading: what `load_interactions` takes. split, target: a protocol of `splits`, and which events `global_time` asks
     for. sampling: what `samples_of` takes; None where no clicks are asked for.
     """
-    if split != "global_time":
+    asked = {}
+    if split == "global_time":
+        asked = {"target": target or ("first" if sampling is None else "all")}
+    else:
         check_unused(f"split {split!r}", {"target": target})
     interactions = load_interactions(**reading, say=log.print)
     if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
     encoded = encode(interactions, ties=ties, seed=seed)
-    asked = {"target": target or ("first" if sampling is None else "all")} if split == "global_time" else {}
     divided, encoders = with_features(getattr(splits, split)(encoded.histories, **asked), interactions)
     clicks = None if sampling is None else samples_of(divided, acted=bool(encoders.actions), **sampling)
     about = {

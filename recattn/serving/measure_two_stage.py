@@ -63,6 +63,7 @@ def evaluate_two_stage(
         retriever.scorer, rankers, first.split, part, count=retrieve, weights=[settings["weight"]], time_aware=told
     )
     together, alone = summarise_stages(ranks, retrieve)
+    targets = describe_targets(first.split, part)
     specification = describe(first.model)
     before = [] if retriever.artefact is None else [retriever.artefact.manifest]
     manifests = [artefact.manifest for artefact in artefacts]
@@ -84,17 +85,20 @@ def evaluate_two_stage(
         train_seconds=float(seconds + sum(manifest["train_seconds"] for manifest in before)),
         peak_rss_mb=max(manifest["peak_rss_mb"] or 0.0 for manifest in [*manifests, *before]),
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
-        targets=describe_targets(first.split, part),
+        targets=targets,
     )
-    return pipeline, _alone(first, retriever, part, alone, command)
+    return pipeline, _alone(first, retriever, alone, targets, command)
 
 
 def _alone(
-    ranker: Artefact, retriever: Retriever, part: Part, metrics: dict[str, dict[str, float]], command: str
+    ranker: Artefact,
+    retriever: Retriever,
+    metrics: dict[str, dict[str, float]],
+    targets: dict[str, Any],
+    command: str,
 ) -> Result:
     trained = retriever.artefact
-    asked = {"candidates": CANDIDATES, "time_aware": retriever.time_aware, "metrics": metrics}
-    asked["targets"] = describe_targets(ranker.split, part)
+    asked = {"candidates": CANDIDATES, "time_aware": retriever.time_aware, "metrics": metrics, "targets": targets}
     if trained is None:
         return make_result(
             ranker,

@@ -141,11 +141,10 @@ class NextItemTask(RankingTask):
         size = -(-len(known.mask) // len(samples))
         groups = [rows_of(known, slice(first, first + size)) for first in range(0, len(known.mask), size)]
         counts = [int(group.mask.sum()) for group in groups]
-        parts = zip(*(tensor.split(counts) for tensor in (states, of_targets, targets)), strict=True)
+        of_groups = (tensor.split(counts) for tensor in (states, of_targets, targets))
         total = states.new_zeros(())
-        for group, (asking, right, asked), (items, times), negatives in zip(
-            groups, parts, drawn, of_samples, strict=True
-        ):
+        parts = zip(groups, drawn, of_samples, *of_groups, strict=True)
+        for group, (items, times), negatives, asking, right, asked in parts:
             log_expected = (self.chances[items] * samples.shape[1]).log() - times.log()
             mean = shared_softmax_loss(asking, right, negatives, log_expected, no_negatives(group, asked, items))
             total = total + mean * (len(asked) / max(1, len(targets)))
