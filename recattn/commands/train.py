@@ -113,7 +113,8 @@ def train(
             the rest (default for a click table)
         loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
             also gbce and bpr-max
-        num_negatives: of next items: sampled candidates that a target is compared with, which targets of a batch share
+        num_negatives: of next items: sampled candidates that a target is compared with, which targets of a batch share,
+            drawn by popularity for softmax, which corrects for it, else uniformly
             (default: the whole catalogue; 32 for a TargetRanker, which has an MLP for each candidate at each moment)
         threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
         negatives: of clicks: every event is positive and so many items that the user has not taken are sampled as

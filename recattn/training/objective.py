@@ -81,10 +81,13 @@ def task_of(
     if clicked or isinstance(data, ClickTables):
         settings |= {"monitor": monitor or "gauc"}
     else:
-        counts = torch.bincount(torch.from_numpy(data.train.items).long(), minlength=model.num_items + 1)
+        loss = loss or "softmax"
         if num_negatives is None and model.pair_width > 1:
             num_negatives = FEW_NEGATIVES
-        settings |= {"loss": loss or "softmax", "num_negatives": num_negatives, "item_counts": counts}
+        settings |= {"loss": loss, "num_negatives": num_negatives}
+        if loss == "softmax":  # the one that is corrected for how its sample was drawn
+            counts = torch.bincount(torch.from_numpy(data.train.items).long(), minlength=model.num_items + 1)
+            settings |= {"item_counts": counts}
     further = further or {}
     for name in settings.keys() & further.keys():
         raise ConfigError(f"--task.{name}: set it by --{name.replace('_', '-')}")

@@ -28,7 +28,9 @@ class RankingTask(pl.LightningModule):
     loss: ``"softmax"``, cross-entropy over the candidates, or ``"bce"``, each candidate a yes or no of its own.
     num_negatives: size of the shared sample; None: the whole catalogue.
     item_counts: (num_items + 1,) how often each item occurs in training; the sample is drawn with probability
-        proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly.
+        proportional to count^0.75 and the softmax corrected for it. None: drawn uniformly. The other losses are not
+        corrected: of counts they learn how much likelier an item is than its share of the sample, which ranks rare
+        items too high.
     learning_rate: Adam's; it rises over the first ``warmup_steps`` and falls to 0 as a cosine over the whole training.
     weight_decay: AdamW's.
     auxiliary_weight: of the loss that a model has of its own (`Ranker.auxiliary_loss`, DIEN's), at least 0; at 0 it is

@@ -44,6 +44,9 @@ def test_tasks_get_the_defaults_of_the_command(cycle):
     assert (task.loss, task.learning_rate, task.weight_decay) == ("softmax", 0.01, 0.1)
     counts = torch.bincount(torch.from_numpy(cycle.train.items).long(), minlength=38).float() ** 0.75
     torch.testing.assert_close(task.chances, counts / counts.sum())
+    for loss in ("bce", "gbce", "bpr-max"):  # nothing would correct these for a popular sample
+        chances = task_of(model, cycle, False, **DEFAULTS | {"loss": loss, "num_negatives": 5}).chances
+        torch.testing.assert_close(chances[1:], torch.full((37,), 1 / 37))
     task = task_of(model, cycle, True, **DEFAULTS)
     assert isinstance(task, ClickTask)
     assert (task.monitor, task.learning_rate, task.weight_decay) == ("gauc", 0.01, 0.1)
