@@ -13,6 +13,7 @@ from recattn.errors import ConfigError
 from recattn.models import NextItemModel
 from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, shared_softmax_loss
 from recattn.nn.checks import check_positive
+from recattn.nn.losses.binary import gbce_prior
 from recattn.training.pieces import sum_of_losses
 from recattn.training.ranking_task import RankingTask
 
@@ -31,7 +32,8 @@ class NextItemTask(RankingTask):
     model: the next-item model.
     loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it
         that some sequences share (see SHARING), corrected for how it was drawn; ``"bce"``, ``"gbce"`` and
-        ``"bpr-max"``, which need num_negatives, drawn for each sequence.
+        ``"bpr-max"``, which need num_negatives, drawn for each sequence. To gBCE's logits log(β / k) is added, what a
+        model that knows nothing should say: driven there by 256 negatives at once, all states become the same.
     temperature: > 0, divides the logits in training; ranks are the same without. calibration: of gBCE, in [0, 1].
     The other arguments are RankingTask's. Raises ConfigError for values outside of these.
     """
@@ -60,6 +62,9 @@ class NextItemTask(RankingTask):
                 f"num_negatives must be below the {model.num_items} items for loss 'gbce', got {self.num_negatives}"
             )
         self.temperature, self.calibration = temperature, calibration
+        self.prior = 0.0
+        if self.loss == "gbce" and self.num_negatives is not None:
+            self.prior = gbce_prior(self.num_negatives, num_items=model.num_items, calibration=calibration)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -124,6 +129,7 @@ class NextItemTask(RankingTask):
         known_before = first_met(history.items, sample)[:, None] < positions[..., None]
         ignored = (known_before | (sample[:, None] == asked[..., None]))[mask]
         if self.loss == "gbce":
+            positive, negatives = positive + self.prior, negatives + self.prior
             return gbce_loss(positive, negatives, ignored, num_items=self.model.num_items, calibration=self.calibration)
         return (bpr_max_loss if self.loss == "bpr-max" else binary_loss)(positive, negatives, ignored)
 

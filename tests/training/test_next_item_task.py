@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -82,6 +84,8 @@ def test_sampled_losses_never_count_seen_items_or_the_target_as_negatives(monkey
             losses.append(F.softplus(-p) + F.softplus(n).sum() / max(1, len(n)))
         elif loss == "gbce":
             beta = 1 - 0.75 * (1 - len(n) / 10)
+            prior = math.log((1 - 0.75 * (1 - size / 10)) / size)
+            p, n = p + prior, n + prior
             losses.append((beta * F.softplus(-p) + F.softplus(n).sum()) / (len(n) + 1))
         else:
             losses.append(-(n.softmax(0) * torch.sigmoid(p - n)).sum().log())

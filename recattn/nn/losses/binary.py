@@ -1,10 +1,15 @@
 """Each item is a yes or no of its own: binary cross-entropy, and its correction for sampled negatives."""
 
+import math
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+
+Number = TypeVar("Number", float, Tensor)
 
 
 def binary_loss(positive: Tensor, negatives: Tensor, ignored: Tensor | None = None) -> Tensor:
@@ -44,9 +49,25 @@ def gbce_loss(
         )
     kept = kept_negatives(negatives, ignored)
     count = kept.sum(-1)
-    beta = 1 - calibration * (1 - count / (num_items - 1))
+    beta = _positive_weight(count, num_items, calibration)
     losses = (beta * F.softplus(-positive) + (F.softplus(negatives) * kept).sum(-1)) / (count + 1)
     return losses.sum() / max(len(positive), 1)
+
+
+def gbce_prior(num_negatives: int, *, num_items: int, calibration: float = 0.75) -> float:
+    """log(β / k): `gbce_loss` is least at this logit for a model that knows nothing and gives all items the same.
+
+    Arguments as in `gbce_loss`; num_negatives: k.
+
+    >>> round(gbce_prior(3, num_items=4, calibration=0.0), 4)
+    -1.0986
+    """
+    return math.log(_positive_weight(num_negatives, num_items, calibration) / num_negatives)
+
+
+def _positive_weight(count: Number, num_items: int, calibration: float) -> Number:
+    """β."""
+    return 1 - calibration * (1 - count / (num_items - 1))
 
 
 def kept_negatives(negatives: Tensor, ignored: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from recattn.errors import ConfigError
 from recattn.nn import binary_loss, gbce_loss
+from recattn.nn.losses.binary import gbce_prior
 
 TARGETS, NEGATIVES, ITEMS = 7, 11, 101
 
@@ -38,6 +39,16 @@ def test_without_calibration_it_is_binary_cross_entropy(logits):
         gbce_loss(positive, negatives, num_items=ITEMS, calibration=0.0),
         F.binary_cross_entropy_with_logits(both, labels),
     )
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_the_prior_is_the_best_constant(calibration):
+    constant = torch.tensor(gbce_prior(NEGATIVES, num_items=ITEMS, calibration=calibration), dtype=torch.float64)
+    constant.requires_grad_()
+    gbce_loss(
+        constant.expand(TARGETS), constant.expand(TARGETS, NEGATIVES), num_items=ITEMS, calibration=calibration
+    ).backward()
+    assert constant.grad.item() == pytest.approx(0.0, abs=1e-12)
 
 
 def test_ignored_negatives_are_as_if_not_drawn(logits):
