@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+from recattn.nn.attended import at_least_float32
 
 DENSE_ITEMS = 4096
 """Up to this many items the counts are also held as a matrix (at most 64 MB), which is several times as fast."""
@@ -92,17 +93,18 @@ class TransitionHead(nn.Module):
             left out.
         Returns (batch, positions, candidates).
         """
-        weights, own = self._normalised(log_weights, items, visible, targets)
         catalogue = torch.arange(1, self.num_items + 1, device=candidates.device)
         if self.dense is not None and len(candidates) == self.num_items and torch.equal(candidates, catalogue):
             counts = self.dense[items][..., 1:]  # a gather of whole rows, the fastest way to the whole catalogue
         else:
             counts = self.of(items[:, :, None], candidates)
-        mass = weights @ counts.to(weights.dtype)
-        if own is not None:
-            hit = candidates == targets[..., None]
-            mass = mass - hit * own.sum(-1, keepdim=True)
-        return self.logits(mass)
+        with _in_full_precision(items):
+            weights, own = self._normalised(log_weights, items, visible, targets)
+            mass = weights @ counts.to(weights.dtype)
+            if own is not None:
+                hit = candidates == targets[..., None]
+                mass = mass - hit * own.sum(-1, keepdim=True)
+            return self.logits(mass)
 
     def shares(
         self, log_weights: Tensor, items: Tensor, visible: Tensor, candidates: Tensor, targets: Tensor
@@ -113,11 +115,12 @@ class TransitionHead(nn.Module):
         (batch, candidates or 1, length), targets (batch, candidates or 1).
         Returns (batch, candidates, length); ``logits(shares.sum(-1))`` is the candidates' logit.
         """
-        weights, own = self._normalised(log_weights, items, visible, targets)
-        mass = weights * self.of(items[:, None, :], candidates[:, :, None])
-        if own is not None:
-            mass = mass - (candidates == targets)[..., None] * own
-        return mass
+        with _in_full_precision(items):
+            weights, own = self._normalised(log_weights, items, visible, targets)
+            mass = weights * self.of(items[:, None, :], candidates[:, :, None])
+            if own is not None:
+                mass = mass - (candidates == targets)[..., None] * own
+            return mass
 
     def logits(self, mass: Tensor) -> Tensor:
         """Scale · log(floor + mass); rounding below 0, left by taking pairs out, counts as 0."""
@@ -128,7 +131,7 @@ class TransitionHead(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Weights over the totals, (batch, positions, length), and in training what each target itself put in."""
         totals = self.totals[items][:, None, :]
-        weights = log_weights.exp()
+        weights = at_least_float32(log_weights).exp()
         if not self.training:
             return weights / totals.clamp(min=1e-6), None
         distance = visible[..., None] - torch.arange(items.shape[1], device=items.device)
@@ -140,3 +143,8 @@ class TransitionHead(nn.Module):
         # An item whose only follower is the target itself has nothing left to say.
         weights = torch.where(rest > 1e-4, weights / rest.clamp(min=1e-4), 0.0)
         return weights, weights * own
+
+
+def _in_full_precision(items: Tensor) -> torch.autocast:
+    """A target's mass less what it put in itself: rounded to bf16, what is left would give the target away."""
+    return torch.autocast(items.device.type, enabled=False)

@@ -91,6 +91,23 @@ def test_items_that_come_again_before_the_target_are_left_out_each_time(row, pla
     torch.testing.assert_close(at(head, rows[row], place), at(without, rows[row], place))
 
 
+def test_bf16_products_do_not_give_the_target_away():
+    """A target with no pairs but its own has mass 0: what rounding leaves of a difference would be its label."""
+    random = torch.Generator().manual_seed(0)
+    rows = [torch.randint(1, NUM_ITEMS - 1, (9,), generator=random).tolist() for _ in range(7)]
+    rows.append([1, 2, 3, 1, 2, 4, 5, 6, NUM_ITEMS])
+    head = fill(TransitionHead(NUM_ITEMS, horizon=9), count(*rows, horizon=9)).train()
+    items, visible, target = torch.tensor([rows[-1]]), torch.tensor([[8]]), torch.tensor([[NUM_ITEMS]])
+    log_weights = torch.randn(1, 1, 9, generator=random).masked_fill(torch.arange(9) >= 8, -torch.inf)
+    arguments = (log_weights, items, visible)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(*arguments, CATALOGUE, target)
+        shares = head.shares(*arguments, CATALOGUE[None], target)
+    torch.testing.assert_close(logits, head(*arguments, CATALOGUE, target))
+    torch.testing.assert_close(shares, head.shares(*arguments, CATALOGUE[None], target))
+    assert logits[0, 0, -1].item() == pytest.approx(head.logits(torch.zeros(())).item(), abs=1e-2)
+
+
 def test_nothing_is_left_out_in_evaluation():
     head = head_of([1, 2, 3])
     assert at(head.eval(), [1, 2], 1)[1] == pytest.approx(2 / 3)
