@@ -57,10 +57,9 @@ def split_of(items: NDArray[np.int32]) -> Split:
     """The last two events of the first ASKED users are targets; all else trains."""
     histories = Histories(items.reshape(-1), np.arange(USERS + 1) * LENGTH, ITEMS)
     users = np.arange(ASKED)
-    train_lengths = np.full(USERS, LENGTH)
-    train_lengths[users] -= 2
+    asked = (np.arange(USERS) < ASKED).astype(np.int64)
     targets = [Targets(users, np.full(ASKED, LENGTH - back)) for back in (2, 1)]
-    return make_split(histories, train_lengths, *targets, "made up", {})
+    return make_split(histories, LENGTH - 2 * asked, LENGTH - asked, *targets, "made up", {})
 
 
 class Clock(pl.Callback):

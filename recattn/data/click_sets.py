@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,7 @@ def make_clicks(split: Split, *, threshold: float | None = None, negatives: int 
     else:
         threshold = 4.0 if threshold is None else threshold
         labels = f"rating >= {threshold:g}"
-    before_test = split.histories.lengths.copy()
-    np.minimum.at(before_test, split.test.users, split.test.positions)
-    known = {
-        "train": split.train,
-        "validation": replace(split, train_lengths=before_test).train,
-        "test": split.histories,
-    }
+    known = {"train": split.train, "validation": split.before_test.train, "test": split.histories}
     parts = {}
     for number, (part, asked) in enumerate(targets.items()):
         parts[part] = (

@@ -82,6 +82,7 @@ class Split:
     """Histories divided into what trains, what validates and what tests.
 
     train_lengths: (users,) int64; models may train on the first ``train_lengths[u]`` events of user u.
+    until_test: (users,) int64; the first so many lie before the test part, whether they are targets or not.
     validation, test: the targets. name, arguments: how the split was made.
 
     >>> import numpy as np
@@ -93,6 +94,7 @@ class Split:
 
     histories: Histories
     train_lengths: NDArray[np.int64]
+    until_test: NDArray[np.int64]
     validation: Targets
     test: Targets
     name: str
@@ -114,14 +116,8 @@ class Split:
 
     @property
     def before_test(self) -> "Split":
-        """The same with the validation part to train on as well: all up to each user's last validation target.
-
-        In no case a test target or what follows it. Its validation targets are those of the split, and trained on.
-        """
-        ends = self.train_lengths.copy()
-        np.maximum.at(ends, self.validation.users, self.validation.positions + 1)
-        np.minimum.at(ends, self.test.users, self.test.positions)
-        return replace(self, train_lengths=ends)
+        """The same with all that lies before the test part to train on, validation targets among it."""
+        return replace(self, train_lengths=self.until_test)
 
     @property
     def hash(self) -> str:
@@ -151,6 +147,7 @@ class Split:
 def make_split(
     histories: Histories,
     train_lengths: NDArray[np.int64],
+    until_test: NDArray[np.int64],
     validation: Targets,
     test: Targets,
     name: str,
@@ -189,7 +186,7 @@ def make_split(
     ):
         if count == 0:
             raise DataError(f"the split {name} of {len(histories.items)} events leaves no {what} ({dict(arguments)})")
-    return Split(histories, train_lengths, kept[0], kept[1], name, arguments, summary)
+    return Split(histories, train_lengths, until_test, kept[0], kept[1], name, arguments, summary)
 
 
 def _in_prefix(histories: Histories, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

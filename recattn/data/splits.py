@@ -34,9 +34,17 @@ def leave_one_out(histories: Histories) -> Split:
     if len(users) == 0:
         longest = int(lengths.max(initial=0))
         raise DataError(f"leave-one-out needs a user with three events, but the longest history has {longest}")
-    train_lengths = np.where(lengths >= _NEEDED, lengths - 2, lengths)
+    asked = (lengths >= _NEEDED).astype(np.int64)
     last = lengths[users] - 1
-    return make_split(histories, train_lengths, Targets(users, last - 1), Targets(users, last), "leave_one_out", {})
+    return make_split(
+        histories,
+        lengths - 2 * asked,
+        lengths - asked,
+        Targets(users, last - 1),
+        Targets(users, last),
+        "leave_one_out",
+        {},
+    )
 
 
 def leave_last(histories: Histories, *, share: float = 0.1) -> Split:
@@ -65,6 +73,7 @@ def leave_last(histories: Histories, *, share: float = 0.1) -> Split:
     return make_split(
         histories,
         lengths - 2 * asked,
+        lengths - asked,
         events_between(lengths - 2 * asked, lengths - asked),
         events_between(lengths - asked, lengths),
         "leave_last",
@@ -115,6 +124,7 @@ def global_time(
     return make_split(
         histories,
         train_lengths,
+        until_test,
         _targets(train_lengths, until_test, target),
         _targets(until_test, histories.lengths, target),
         "global_time",

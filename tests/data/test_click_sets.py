@@ -10,7 +10,7 @@ from recattn.data.click_samples import label_by_rating, label_by_sampling
 from recattn.data.click_sets import make_clicks, read_clicks, write_clicks
 from recattn.data.histories import Histories
 from recattn.data.split import events_between
-from recattn.data.splits import leave_last, leave_one_out
+from recattn.data.splits import global_time, leave_last, leave_one_out
 from recattn.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
@@ -65,6 +65,13 @@ def test_negatives_to_train_on_do_not_know_what_is_taken_later():
     clicks = make_clicks(split, negatives=50)
     drawn = [set(getattr(clicks, part).items[~getattr(clicks, part).labels].tolist()) for part in PARTS]
     assert drawn == [{1, 4, 6}, {4, 6}, {6}]
+
+
+def test_negatives_that_validate_do_not_know_the_test_window():
+    """Of the window only the last event is a target; the one before it is no less unknown at the time."""
+    histories = Histories(np.array([2, 3, 5, 1, 4], np.int32), np.array([0, 5]), num_items=6, times=np.arange(5))
+    clicks = make_clicks(global_time(histories, validation_time=2, test_time=3, target="last"), negatives=50)
+    assert set(clicks.validation.items[~clicks.validation.labels].tolist()) == {1, 4, 6}
 
 
 def test_parts_draw_negatives_of_their_own(split):

@@ -20,6 +20,7 @@ def test_leave_one_out_tests_on_the_last_event_and_validates_on_the_one_before()
     h = histories([1, 2, 3, 4, 5], [6], [7, 8, 9], [1, 2])
     split = leave_one_out(h)
     assert split.train_lengths.tolist() == [3, 1, 1, 2]
+    assert split.before_test.train_lengths.tolist() == [4, 1, 2, 2]
     assert split.test.users.tolist() == split.validation.users.tolist() == [0, 2]
     assert split.test.items(h).tolist() == [5, 9]
     assert split.validation.items(h).tolist() == [4, 8]
@@ -33,6 +34,8 @@ def test_leave_last_tests_on_the_last_share_and_validates_on_as_many_before(shar
     split = leave_last(histories(*([number % 13 + 1 for number in range(length)] for length in lengths)), share=share)
     assert split.arguments == {"share": share}
     assert split.train_lengths.tolist() == [length - 2 * count for length, count in zip(lengths, asked, strict=True)]
+    until_test = [length - count for length, count in zip(lengths, asked, strict=True)]
+    assert split.before_test.train_lengths.tolist() == until_test
     assert split.summary.users_without_targets == 1
     for user, (length, count) in enumerate(zip(lengths, asked, strict=True)):
         for targets, end in ((split.test, length), (split.validation, length - count)):
@@ -91,6 +94,7 @@ GLOBAL = histories([1, 2, 3, 4], [5, 6], [7, 8, 9], [2, 1], times=[[1, 2, 10, 20
 def test_global_time_takes_targets_from_windows(target, validation, test):
     split = global_time(GLOBAL, validation_time=10, test_time=20, target=target)
     assert split.train_lengths.tolist() == [2, 2, 1, 0]
+    assert split.before_test.train_lengths.tolist() == [3, 2, 3, 0]  # events 10, 11 and 12, whichever is a target
     assert list(zip(*map(np.ndarray.tolist, split.validation), strict=True)) == validation
     assert list(zip(*map(np.ndarray.tolist, split.test), strict=True)) == test
 

@@ -38,8 +38,13 @@ def needle():
         rows.append(np.concatenate([np.insert(noise, rng.integers(6), marker), [marker + 30]]))
     histories = histories_of(rows, 40)
     asked = np.arange(223, 293)
-    train_lengths = np.where(np.arange(293) < 223, 7, 0).astype(np.int64)
-    last = np.full(70, 6)
+    users, last = np.arange(293), np.full(70, 6)
     return make_split(
-        histories, train_lengths, Targets(asked[:53], last[:53]), Targets(asked[53:], last[53:]), "needle", {}
+        histories,
+        np.where(users < asked[0], 7, 0),
+        np.where(users < asked[53], 7, 6),
+        Targets(asked[:53], last[:53]),
+        Targets(asked[53:], last[53:]),
+        "needle",
+        {},
     )
