@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 
 from recattn.data import columns as check
 from recattn.data.columns import Locate
-from recattn.data.features import SEPARATOR
+from recattn.data.features import NUMBER, SEPARATOR
 from recattn.data.table_files import TableFile, open_table
 from recattn.errors import DataError
-
-_NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def read_attributes(
@@ -91,7 +89,7 @@ def feature(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[An
         return values.where(np.isfinite(values))
     text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.large_string()), text)
-    if pc.all(pc.match_substring_regex(text, _NUMBER)).as_py() and text.null_count < len(text):
+    if pc.all(pc.match_substring_regex(text, f"^({NUMBER})$")).as_py() and text.null_count < len(text):
         numbers = pd.Series(pd.to_numeric(text.to_pandas()), dtype="float64")
         if np.isfinite(numbers.dropna()).all():  # 1e999 is a name
             return numbers

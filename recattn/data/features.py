@@ -1,6 +1,6 @@
 """Features of users and items as small whole numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,8 @@ from recattn.errors import ArtefactError
 
 SEPARATOR = "|"
 """Between the values of a field that has several: ``Action|Drama``."""
+NUMBER = r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+"""How a number is written. One with a leading zero (``007``) is a name."""
 _BINS = 8
 _WHOLE = 2.0**53  # above, floats are more than 1 apart
 
@@ -43,11 +45,10 @@ class Field:
             values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
             bins = 1 + np.searchsorted(np.asarray(self.edges), values, side="right")
             return np.where(np.isnan(values), 0, bins).astype(np.int32)[:, None]
-        known = pd.Index(self.categories or (), dtype="str")
         if self.width == 1:
-            return (known.get_indexer(pd.Index(_as_text(column))) + 1).astype(np.int32)[:, None]
+            return (1 + _places(self.categories or (), _as_text(column))).astype(np.int32)[:, None]
         parts = _several(column).explode()
-        found = known.get_indexer(pd.Index(parts)) + 1
+        found = 1 + _places(self.categories or (), parts)
         row = parts.index.to_numpy()[found > 0]
         place = np.arange(len(row)) - np.searchsorted(row, row)  # rows ascend
         codes: NDArray[np.int32] = np.zeros((len(column), self.width), np.int32)
@@ -158,7 +159,7 @@ def _fit(column: "pd.Series[Any]") -> Field | None:
 
 def _several(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Lists of different values, in their order; rows numbered from 0."""
-    text = column.reset_index(drop=True).astype("str").where(column.notna().to_numpy(), "")
+    text = _as_text(column.reset_index(drop=True)).where(column.notna().to_numpy(), "")
     return pd.Series([list(dict.fromkeys(value.split(SEPARATOR))) for value in text], dtype="object")
 
 
@@ -169,6 +170,27 @@ def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
         whole = (column % 1 == 0) & (column.abs() < _WHOLE)
         text = text.mask(whole, column.where(whole, 0).astype("int64").astype("str"))
     return text
+
+
+def _places(categories: Sequence[str], text: "pd.Series[Any]") -> NDArray[np.intp]:
+    """The place of each text among the categories, -1 for none.
+
+    A number may be written otherwise than it was when the field was fitted: one cell that is no number makes text of a
+    column of numbers.
+    """
+    known = pd.Index(list(categories), dtype="str")
+    places = known.get_indexer(pd.Index(text))
+    if (places < 0).any():
+        alike = {value: place for place, value in reversed(list(enumerate(_one_spelling(known.to_series()))))}
+        other = _one_spelling(text).map(alike).fillna(-1).to_numpy(np.intp)
+        places = np.where(places < 0, other, places)
+    return places
+
+
+def _one_spelling(text: "pd.Series[Any]") -> "pd.Series[Any]":
+    """What is written as a number as `_as_text` writes it."""
+    numbers = pd.to_numeric(text.where(text.str.fullmatch(NUMBER))).astype("float64")
+    return text.mask(numbers.abs() < _WHOLE, _as_text(numbers))
 
 
 def _restore(entry: dict[str, Any]) -> Field:

@@ -77,6 +77,23 @@ def test_unknown_values_among_several_leave_their_places_to_known_ones():
     assert encoder.transform(asked).tolist() == [[3, 1], [0, 0], [0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("fitted", "asked", "codes"),
+    [
+        ([1.0, 2.0, 3.5], ["1.0", "2", "x", "3.50", None], [1, 2, 0, 3, 0]),
+        (["1.0", "2", "x"], [1.0, 2.0, 3.0], [1, 2, 0]),
+        (["1", "1.0", "x"], ["1.0", "1", "1.00"], [2, 1, 1]),
+        ([7, 8], ["007", "7.0", "1e0"], [0, 1, 0]),
+        ([2**60, 2**60 + 1], [str(2**60 + 2), str(2**60)], [0, 1]),
+        (["1|2", "2"], [1.0, 2.0], [1, 0, 2, 0]),
+    ],
+)
+def test_a_number_is_the_same_category_however_it_is_written(fitted, asked, codes):
+    """One cell that is no number makes text of a column of numbers, in one file and not in another."""
+    encoder = FeatureEncoder.fit(pd.DataFrame({"price": fitted}))
+    assert encoder.transform(pd.DataFrame({"price": asked})).flatten().tolist() == codes
+
+
 def test_names_of_rows_are_left_out_and_repeated_text_is_kept():
     items = pd.DataFrame({"plot": [f"plot {i}" for i in range(23)], "maker": ["a", "b"] * 11 + ["c"]})
     assert FeatureEncoder.fit(items).names == ("maker",)
