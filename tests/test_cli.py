@@ -70,6 +70,22 @@ def test_scores_of_candidates_after_a_history(run, capsys):
     assert "999" in answer["notes"][0]
 
 
+def test_rating_levels_are_those_of_the_training_part(table, columns, tmp_path):
+    """The last two of nine events, which validate and test, are rated 3 and 4 in one file, 8 and 9 in the other."""
+    other = tmp_path / "other.csv"
+    other.write_text(
+        re.sub(r",([34])(,\d*[78])$", lambda found: f",{int(found[1]) + 5}{found[2]}", table.read_text(), flags=re.M)
+    )
+    folder = tmp_path / "run"
+    assert (
+        main(
+            ["train", "--output", str(folder), *columns, "--data", str(other), "--model.dim", "8", "--max-epochs", "1"]
+        )
+        == 0
+    )
+    assert re.search(r"rating_levels:\n( +- [1-5]\.0\n){5} ", (folder / "model.yaml").read_text())
+
+
 def test_the_same_seed_gives_the_same_weights(columns, run, tmp_path):
     again = tmp_path / "again"
     assert main(["train", "--output", str(again), *columns, *TRAIN]) == 0

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from recattn.commands.console import log
-from recattn.data import Clicks, Encoders, FeatureEncoder, Split, encode, load_interactions, splits, with_features
+from recattn.data import (
+    Clicks,
+    Encoders,
+    FeatureEncoder,
+    Histories,
+    Split,
+    encode,
+    load_interactions,
+    splits,
+    with_features,
+)
 from recattn.data.click_tables import ClickColumns, ClickTables, read_click_table
 from recattn.errors import ConfigError
 from recattn.training.objective import check_unused, samples_of
@@ -26,6 +36,12 @@ class Material:
     context_sizes: tuple[int, ...]
     about: dict[str, Any]
     lines: list[str]
+
+    @property
+    def trained_on(self) -> Histories:
+        """What a model's arguments may be learnt from."""
+        histories: Histories = self.data.train if isinstance(self.data, Split) else self.kept["histories"]
+        return histories
 
 
 def of_events(

@@ -217,7 +217,7 @@ def train(
         specification,
         **data_arguments(
             specification["class_path"],
-            material.kept["histories"],
+            material.trained_on,
             use_ratings=use_ratings,
             use_profile=use_profile,
             use_features=use_features,

@@ -19,7 +19,8 @@ class ItemEmbedding(nn.Module):
     With ``combine="gate"``: e_i = id_i + σ(W [id_i; features_i] + b) ∘ features_i.
 
     An item that never occurs in training has no id part: what it is like is all that is known of it. So that the
-    features can stand alone, the id is dropped in training with probability ``id_dropout`` each time an item is met.
+    features can stand alone, the id is dropped in training with probability ``id_dropout``: at each place of an item,
+    or, where there are more places than items, at all of an item's places alike.
 
     num_items: catalogue without padding; row 0 is padding and always 0. dim: width.
     feature_sizes: codes of each feature, 0 (unknown, no value) included. feature_widths: how many values an item may

@@ -12,9 +12,9 @@ def MeanPooling(  # noqa: N802 - reads as the class that users look for
 ) -> TargetAttention:
     """logit_c = MLP([mean of e_j over the history, e_c, profile, context_c]) + bias_c: `DIN` with equal weights.
 
-    The pooled vector is the same for all candidates. With ``recency``, ``use_times`` or ``rating_levels`` the mean is
-    weighed by what the event is, still not by the candidate. Zhou et al. (KDD 2018) call it the base model (section
-    4.1, there a sum). options: as DIN's.
+    The pooled vector is the same for all candidates. With ``recency`` or ``use_times`` the mean is weighed by how old
+    an event is, still not by the candidate. Zhou et al. (KDD 2018) call it the base model (section 4.1, there a sum).
+    options: as DIN's.
     Raises ConfigError for what TargetAttention refuses.
 
     >>> MeanPooling(11, dim=4).scorer

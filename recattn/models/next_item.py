@@ -40,7 +40,10 @@ class NextItemModel(Ranker):
 
     @abstractmethod
     def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
-        """The attention behind `states`, layer by layer: (batch, [heads,] length, length), 0 at padding."""
+        """The attention behind `states`, layer by layer: (batch, [heads,] length, length), 0 for padded keys.
+
+        The rows of padding have no meaning.
+        """
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """Logits (batch, candidates)."""

@@ -81,7 +81,7 @@ class TargetAttention(Ranker):
     feature_sizes, feature_widths, combine_features, id_dropout: of the items' features, see `ItemEmbedding`.
     profile_in_readout: give the profile's values to the MLP instead, beside the retrieved vector, as DIN does.
     context_sizes: codes of each column of the request's context, 0 (unknown) included, which is told to the MLP.
-    transitions: horizon of a TransitionHead, counted keys beside the learned ones; 0: none.
+    transitions: horizon of a TransitionHead, counted keys beside the learned ones, at most max_length; 0: none.
     dropout: share of the values' coordinates, the profile's fields and the context's columns that are dropped in
         training; in [0, 1).
     embedding_std: standard deviation of all embeddings at the start, above 0.
@@ -193,11 +193,13 @@ class TargetAttention(Ranker):
         )
         self.rating_values = RatingEmbedding(rating_levels, dim) if embed_ratings and rating_levels else None
         self.rating_keys = copy.deepcopy(self.rating_values) if separate_tables else self.rating_values
-        self.transition_head = TransitionHead(num_items, horizon=transitions) if transitions else None
+        # What lies before the events that are read can't be taken out of a target's counts.
+        horizon = min(transitions, max_length)
+        self.transition_head = TransitionHead(num_items, horizon=horizon) if transitions else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Embeddings from N(0, embedding_std²), the padding row and all biases 0."""
+        """Embeddings from N(0, embedding_std²), padding and the candidates' biases 0; the parts have their own."""
         of_items = (self.value_table, self.query_table, self.key_table, self.readout_table)
         for table in dict.fromkeys(of_items):  # one table may be all four
             table.reset_parameters()
@@ -251,9 +253,9 @@ class TargetAttention(Ranker):
     def contributions(self, batch: RankingBatch) -> Tensor:
         """See `Ranker.contributions`: weight × (value · ∂logit/∂retrieved), summed over heads, plus counted keys.
 
-        Exact with the dot product: contributions of events and profile and the candidate's bias add up to the logit
-        (an MLP is taken at its slope). The counted keys' logarithm is shared out in proportion to the mass that each
-        event brought.
+        Exact with the dot product: contributions of events and profile, the candidate's bias and what the counted keys
+        give to an item that they never met, scale · log(floor), add up to the logit (an MLP is taken at its slope). The
+        rest of the counted keys' logarithm is shared out in proportion to the mass that each event brought.
         """
         memory = self._memory(batch.history, self._visible(batch), batch.request_time)
         weights, output = self._retrieve(memory, batch.candidates)

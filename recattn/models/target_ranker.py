@@ -292,6 +292,12 @@ class TargetRanker(Ranker):
                 )
         if self.long.searches_categories and not self.feature_sizes:
             raise ConfigError("CategorySearch needs items' features: feature_sizes is empty")
+        if self.long.searches_categories and self.profile_sizes and not self.profile_in_readout:
+            raise ConfigError(
+                "CategorySearch never finds the profile, which has no category: profile_in_readout must be True"
+            )
+        if self.time_aware and all(reader is None or reader.bias is None for reader in (self.long, self.short)):
+            raise ConfigError("time_aware is True, but no layer reads a time: one that sums the history up has no bias")
         if self.short is not None and self.short.searches_categories:
             raise ConfigError("short_layer must not be a CategorySearch: the last events are few")
         if self.extractor is not None:

@@ -26,8 +26,8 @@ SHARING = 1024
 class NextItemTask(RankingTask):
     """Trains a NextItemModel at every position of a history: one pass over it, then a loss on the real targets alone.
 
-    What a user has already is no candidate for what comes next, as it is none when recommending; so pad, seen items and
-    the target itself are never negatives.
+    What a user has already is no candidate for what comes next, as it is none when recommending; so pad, the items seen
+    in the sequence (what lies before it is not known) and the target itself are never negatives.
 
     model: the next-item model.
     loss: ``"softmax"``, cross-entropy over the whole catalogue, in pieces, or with num_negatives over a sample of it

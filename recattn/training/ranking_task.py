@@ -20,9 +20,9 @@ class RankingTask(pl.LightningModule):
     """Trains a Ranker to put what the user took next above the rest of the catalogue.
 
     Batches may be of two kinds. A SequenceBatch asks at every position of a history for the event that follows, against
-    the whole catalogue or a sample of it that all positions share; items the user has already are no candidates
-    then, as they are none when recommending. A RankingBatch with labels is a table of clicks: cross-entropy of each
-    candidate's logit with its label.
+    the whole catalogue or a sample of it that all positions share; items that the sequence has already are no
+    candidates then, as what the user has is none when recommending. A RankingBatch with labels is a table of clicks:
+    cross-entropy of each candidate's logit with its label.
 
     model: the ranker.
     loss: ``"softmax"``, cross-entropy over the candidates, or ``"bce"``, each candidate a yes or no of its own.

@@ -25,7 +25,7 @@ def data_arguments(
 
     num_items; ``rating_levels``, the ratings that occur; ``profile_sizes``, the codes of each profile field;
     ``feature_sizes`` and ``feature_widths`` of the items' features; ``context_sizes``, the codes of each column of a
-    click table's context.
+    click table's context. histories: of the training part.
     Raises ConfigError for a class path that is no model's.
 
     >>> h = Histories(np.array([1], np.int32), np.array([0, 1]), num_items=7, ratings=np.array([4.0], np.float32))

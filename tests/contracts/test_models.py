@@ -128,7 +128,6 @@ MODELS: dict[str, list[Case]] = {
             lambda: searching(
                 k=2,
                 readout_dims=(13,),
-                profile_in_readout=False,
                 profile_sizes=(5, 3),
                 separate_tables=True,
                 use_times=True,

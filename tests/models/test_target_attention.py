@@ -358,3 +358,4 @@ def test_wrong_arguments_are_named(arguments, message):
 def test_the_transition_head_is_there_only_on_request():
     assert not any(isinstance(part, TransitionHead) for part in TargetAttention(3, transitions=0).modules())
     assert TargetAttention(3, transitions=7).transition_head.horizon == 7
+    assert TargetAttention(3, transitions=7, max_length=5).transition_head.horizon == 5

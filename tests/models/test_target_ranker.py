@@ -483,6 +483,16 @@ def test_the_published_lengths_and_switches_are_the_defaults():
 WRONG = {
     "form must be one of": lambda: SIM(NUM_ITEMS, form="medium"),
     "feature_sizes is empty": lambda: SIM(NUM_ITEMS, form="hard"),
+    "never finds the profile": lambda: SIM(
+        NUM_ITEMS, form="hard", feature_sizes=(3,), profile_sizes=(5,), profile_in_readout=False
+    ),
+    "no layer reads a time": lambda: TargetRanker(
+        NUM_ITEMS,
+        dim=DIM,
+        attention_layer=BucketHashPooling(DIM, num_groups=4, num_bits=2),
+        use_times=True,
+        time_aware=True,
+    ),
     "there is no time to be aware of": lambda: ETA(NUM_ITEMS, time_aware=True),
     "attention_layer must take and give width 6": lambda: TargetRanker(
         NUM_ITEMS, dim=DIM, attention_layer=MultiHeadAttention(8, 8, num_heads=2)
