@@ -15,7 +15,7 @@ from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, 
 from recattn.nn.checks import check_positive
 from recattn.nn.losses.binary import gbce_prior
 from recattn.training.pieces import sum_of_losses
-from recattn.training.ranking_task import RankingTask
+from recattn.training.ranking_task import RankingTask, first_met
 
 EVENTS = 4096
 """At most so many events, padding among them, go through the model at once on a CPU: 64 wide they keep 31 MB of it."""
@@ -204,21 +204,6 @@ def no_negatives(known: SequenceBatch, targets: Tensor, drawn: Tensor) -> tuple[
     itself = (drawn[own] == targets).nonzero().squeeze(1)
     numbers, order = torch.cat([numbers, itself]).sort(stable=True)
     return numbers, torch.cat([of_events[met].index_select(0, events), own[itself]]).index_select(0, order)
-
-
-def first_met(items: Tensor, sample: Tensor) -> Tensor:
-    """Where each sampled item first occurs in its row, (batch, sample); the length of the row where it does not.
-
-    items: (batch, length). sample: (batch, sample).
-
-    >>> first_met(torch.tensor([[5, 7, 5], [4, 6, 0]]), torch.tensor([[7, 5], [7, 6]])).tolist()
-    [[1, 0], [3, 1]]
-    """
-    length = items.shape[1]
-    ordered, places = torch.sort(items, dim=1, stable=True)
-    found = torch.searchsorted(ordered, sample).clamp(max=length - 1)
-    first: Tensor = places.gather(1, found).where(ordered.gather(1, found) == sample, length)
-    return first
 
 
 def rows_of(batch: SequenceBatch, rows: slice) -> SequenceBatch:

@@ -1,7 +1,6 @@
 """What the flags of a training ask for: next items, or clicks on samples that are made or read."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 
@@ -17,7 +16,6 @@ from recattn.training.tasks import make_task, task_kind
 
 FEW_NEGATIVES = 32
 """Of next items, for a model that keeps many numbers for each (candidate, event): the catalogue would not fit."""
-Objective = Literal["next_item", "clicks"]
 
 
 def check_unused(what: str, arguments: Mapping[str, object]) -> None:

@@ -126,13 +126,7 @@ class RankingTask(pl.LightningModule):
 
     def _no_candidates(self, items: Tensor, positions: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
         """(batch, positions, candidates) bool: True for what the user has already, but for the target itself."""
-        batch, length = items.shape
-        known, place = candidates.unique(return_inverse=True)
-        found = torch.searchsorted(known, items).clamp(max=len(known) - 1)
-        steps = torch.arange(length, device=items.device).where(known[found] == items, length)
-        # One number for each row and candidate: for each row and item, a large catalogue took most of a step.
-        first = torch.full((batch, len(known)), length, device=items.device)
-        first = first.scatter_reduce(1, found, steps, "amin")[:, place]
+        first = first_met(items, candidates.repeat(len(items), 1))
         return (first[:, None] < positions[..., None]) & (candidates != targets[..., None])
 
     def on_validation_epoch_start(self) -> None:
@@ -162,3 +156,18 @@ class RankingTask(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def first_met(items: Tensor, sample: Tensor) -> Tensor:
+    """Where each sampled item first occurs in its row, (batch, sample); the length of the row where it does not.
+
+    items: (batch, length). sample: (batch, sample).
+
+    >>> first_met(torch.tensor([[5, 7, 5], [4, 6, 0]]), torch.tensor([[7, 5], [7, 6]])).tolist()
+    [[1, 0], [3, 1]]
+    """
+    length = items.shape[1]
+    ordered, places = torch.sort(items, dim=1, stable=True)
+    found = torch.searchsorted(ordered, sample).clamp(max=length - 1)
+    first: Tensor = places.gather(1, found).where(ordered.gather(1, found) == sample, length)
+    return first
