@@ -273,6 +273,8 @@ def main() -> None:
         update_readme_table(ROOT / page, "ml-1m", next_items("ml-1m"))
         update_readme_table(ROOT / page, "amazon-beauty", next_items("amazon-beauty"))
     update_readme_table(ROOT / "experiments" / "README.md", "ml-1m-costs", ml_1m_costs())
+    for folder in ("ml-1m-global-time", "ml-latest-small-global-time"):
+        update_readme_table(ROOT / "experiments" / "README.md", folder, next_items(folder))
     for page in ("README.md", "experiments/README.md"):
         update_readme_table(ROOT / page, "replications", replications())
         update_readme_table(ROOT / page, "clicks", clicks("ml-1m-leave-last"))
