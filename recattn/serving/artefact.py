@@ -171,6 +171,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _write(folder: Path, artefact: Artefact) -> None:
     save_model(artefact.model, str(folder / "model.safetensors"))
     (folder / "model.yaml").write_text(yaml.safe_dump(describe(artefact.model), sort_keys=False), encoding="utf-8")
+    # safetensors writes for the owner alone; whoever may read the other files may load the model.
+    (folder / "model.safetensors").chmod((folder / "model.yaml").stat().st_mode)
     catalogue = artefact.items.to_frame()
     if artefact.histories.features is not None:
         catalogue["features"] = list(artefact.histories.features[1 : len(catalogue) + 1])

@@ -1,5 +1,7 @@
 import errno
 import json
+import os
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +42,16 @@ def test_nothing_in_the_folder_is_a_pickle(artefact, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "run").iterdir()) == sorted(
         [".safetensors", ".yaml", ".parquet", ".parquet", ".json", ".json"]
     )
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_all_files_may_be_read_by_the_same_accounts(artefact, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_artefact(tmp_path / "run", artefact)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()} == {mode}
 
 
 def test_samples_of_clicks_come_back_and_are_checked_like_the_other_files(artefact, tmp_path):
