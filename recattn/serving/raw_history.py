@@ -1,6 +1,6 @@
 """Events of people that a saved model does not know, in raw ids, times and ratings -> the histories that it reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from recattn.data.tables import Columns, checked
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError, DataError
 from recattn.serving.artefact import Artefact
+from recattn.serving.raw_ids import read_ids
 from recattn.serving.raw_profile import read_profiles
 from recattn.serving.raw_table import Table, read_raw
 
@@ -22,20 +23,19 @@ _READ = ("time", "rating", "action")
 def read_history(artefact: Artefact, history: Sequence[RawId] | Table) -> tuple[Histories, list[str]]:
     """One person's events, the only user of the Histories, and notes on what is left out of them.
 
-    history: raw item ids, oldest first; or a table with a column item and perhaps time (whole seconds, or what
-        `columns.times` reads), rating or action (a name), sorted by time where there are times, rows that tie as they
-        stand. A column user may say whose they all are.
-    Raises ConfigError for text, a mapping, events of several users, and a rating or action that the model's data does
+    history: raw item ids, oldest first, see `read_ids`; or a table with a column item and perhaps time (whole seconds,
+        or what `columns.times` reads), rating or action (a name), sorted by time where there are times, rows that tie
+        as they stand. A column user may say whose they all are.
+    Raises ConfigError for what is neither, events of several users, and a rating or action that the model's data does
     not have; DataError naming row and value for what `checked` refuses and an action that the model does not know.
     """
     if isinstance(history, Table):
         events = _events(artefact, history, "history", ["item"], ["user", *_READ])
         if "user" in events and len(events["user"].unique()) > 1:
             raise ConfigError("history has events of several users: recommend_many(histories=...) answers them all")
-    elif isinstance(history, str | Mapping):
-        raise ConfigError(f"history must be a sequence of ids or a table, got {history!r}")
     else:
-        events = pd.DataFrame({"item": pd.Series(list(history), dtype="object")})
+        told = read_ids(artefact.items, "history", history, form="a sequence of ids or a table")
+        events = pd.DataFrame({"item": pd.Series(told, dtype="object")})
     return _histories(artefact, events, np.zeros(len(events), np.int64), 1)
 
 
@@ -89,7 +89,8 @@ def _histories(
 ) -> tuple[Histories, list[str]]:
     """users: (events,) whose each event is, 0 to count - 1."""
     items, raw = artefact.items, events["item"]
-    # One id that is no number makes text of a table's column, and one without letters is a number where all are.
+    # One id that is no number makes text of a table's column, and one without letters is a number where all are. Ids of
+    # a list, objects, are read already.
     alike = raw.dtype == object or items.is_numeric == (raw.dtype.kind == "i")
     numbers = items.encode(raw if alike else items.read(raw), unknown="zero")
     strange = raw[numbers == 0].drop_duplicates().tolist()

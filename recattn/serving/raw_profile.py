@@ -26,12 +26,15 @@ def read_profile(
 
     profile: field -> raw value, as in the table that the encoder was fitted on; None or "" is unknown.
     saved: (1, columns) codes to be kept of fields that are not named; None: these are unknown.
-    Raises ConfigError for a field that the encoder does not have; DataError for a value that is no feature.
+    Raises ConfigError for what is no mapping and a field that the encoder does not have; DataError for a value that is
+    no feature.
 
     >>> encoder = FeatureEncoder.fit(pd.DataFrame({"gender": ["F", "M"], "age": [18, 25]}))
     >>> read_profile(encoder, {"age": "25"})[0].tolist(), read_profile(encoder, {"gender": "X"})[1]
     ([[0, 2]], ["unknown to the model and left out of the profile: gender 'X'"])
     """
+    if not isinstance(profile, Mapping | pd.Series):
+        raise ConfigError(f"profile must be a mapping, field -> value, got {profile!r}")
     frame = pd.DataFrame({name: pd.Series([value], dtype="object") for name, value in profile.items()}, index=[0])
     columns = {str(name): to_arrow(frame, name) for name in profile}
     codes, notes = _codes(encoder, columns, 1, lambda _: "profile")

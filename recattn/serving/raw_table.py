@@ -10,7 +10,7 @@ import pyarrow as pa
 from recattn.data.columns import Locate
 from recattn.data.table_files import open_table
 from recattn.data.tables import to_arrow
-from recattn.errors import DataError
+from recattn.errors import ConfigError, DataError
 
 Table: TypeAlias = pd.DataFrame | Path
 """In memory, or a file that `open_table` reads."""
@@ -23,13 +23,16 @@ def read_raw(
 
     name: what the table is called in messages. needed: columns that it must have. others: those that it may have, None
     for any; a column of another name is refused, as it may be a misspelt one of these.
-    Raises DataError for columns that are missing, twice there or none of these, and as `open_table` does.
+    Raises ConfigError for what is neither a DataFrame nor a path; DataError for columns that are missing, twice there
+    or none of these, and as `open_table` does.
 
     >>> read_raw(pd.DataFrame({"item": [5, 7]}), "history", ["item"])[1](0)
     'row 1 of history'
     """
     if isinstance(source, pd.DataFrame):
         place, names = name, [str(column) for column in source.columns]
+    elif not isinstance(source, Path | str):
+        raise ConfigError(f"{name} must be a table, a DataFrame or the Path of a file, got a {type(source).__name__}")
     else:
         file = open_table(source)
         place, names = file.top, file.names()

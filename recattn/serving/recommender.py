@@ -21,6 +21,7 @@ from recattn.nn.checks import check_count
 from recattn.serving.answer import Answer, Reason, Scored
 from recattn.serving.artefact import Artefact, load_artefact
 from recattn.serving.raw_history import read_histories, read_history
+from recattn.serving.raw_ids import read_ids
 from recattn.serving.raw_profile import read_profile
 from recattn.serving.raw_table import Table
 from recattn.serving.retriever import RETRIEVED, Retriever, check_agreement, check_stages, find_retriever
@@ -36,6 +37,7 @@ class Recommender:
     ``profile`` is what is known about the person, field -> raw value, see `read_profile`; of a known user it takes the
     place of the fields that it names.
 
+    - Ids may be text where the model's are whole numbers, and the other way round ("196" is 196).
     - An unknown user or candidate raises UnknownIdError naming it, a field that the profile does not have ConfigError.
     - Unknown items of a history and unknown values of a profile are left out, and the answer's notes say which.
     - No history, or none of it known: the most popular items whatever the profile, and ``source`` says "popularity".
@@ -119,7 +121,7 @@ class Recommender:
         for name, value in (("k", k), ("batch_size", batch_size)):
             check_count(name, value)
         known, people, notes = self.artefact.histories, self.users, list[str]()
-        asked = np.arange(known.num_users) if users is None else people.encode(list(users)).astype(np.int64) - 1
+        asked = np.arange(known.num_users) if users is None else self._numbers("users", users)
         if histories is not None and users is None:
             encoder = None if profiles is None else self._profile_encoder
             people, known, notes = read_histories(self.artefact, histories, profiles, encoder)
@@ -161,9 +163,10 @@ class Recommender:
         request_time: int | None = None,
     ) -> Answer:
         """Scores of these candidates, in their order; comparable with each other and with `recommend`'s."""
-        if not len(candidates):
+        asked = read_ids(self.items, "candidates", candidates)
+        if not asked:
             raise ConfigError("candidates is empty: name at least one item")
-        numbers = torch.from_numpy(self.items.encode(list(candidates)).astype(np.int64))
+        numbers = torch.from_numpy(self.items.encode(asked).astype(np.int64))
         events, notes = self._history(user, history, profile, request_time)
         if self.pipeline is None or int(events.lengths[0]) == 0:
             scores, source = self._catalogue_scores(events, request_time, filter_seen=False)
@@ -181,7 +184,7 @@ class Recommender:
         request_time: int | None,
     ) -> tuple[History, list[str]]:
         if user is not None and history is None:
-            known, row, notes = self.artefact.histories, self.users.encode([user]).astype(np.int64) - 1, list[str]()
+            known, row, notes = self.artefact.histories, self._numbers("user", [user]), list[str]()
         elif user is None and history is not None:
             (known, notes), row = read_history(self.artefact, history), np.array([0])
         else:
@@ -194,6 +197,10 @@ class Recommender:
         if request_time is not None and self.time_aware and events.times is None:
             notes.append(_NO_TIMES)
         return events, notes
+
+    def _numbers(self, name: str, users: Sequence[RawId]) -> NDArray[np.int64]:
+        """Which users of the saved histories they are, from 0."""
+        return self.users.encode(read_ids(self.users, name, users)).astype(np.int64) - 1
 
     @property
     def _profile_encoder(self) -> FeatureEncoder:

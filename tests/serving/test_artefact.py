@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import os
 from dataclasses import replace
 from pathlib import Path
 

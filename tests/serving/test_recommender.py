@@ -1,8 +1,14 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
+from recattn.data import Encoders, FeatureEncoder, Vocabulary
+from recattn.data.features import Field
 from recattn.errors import ConfigError, UnknownIdError
 from recattn.evaluation.best import best_items
+from recattn.models import TargetAttention
 from recattn.serving import Recommender
 
 LAST = {user: 1000 + (3 * (user - 100) + 10) % 13 for user in range(100, 107)}
@@ -11,6 +17,15 @@ LAST = {user: 1000 + (3 * (user - 100) + 10) % 13 for user in range(100, 107)}
 @pytest.fixture
 def recommender(artefact):
     return Recommender(artefact)
+
+
+@pytest.fixture
+def known_profiles(artefact):
+    encoder = FeatureEncoder((Field("age", categories=("3", "5")),))
+    model = TargetAttention(artefact.model.num_items, dim=8, profile_sizes=encoder.column_sizes).eval()
+    profile = np.ones((len(artefact.users), 1), np.int32)
+    histories = replace(artefact.histories, profile=profile, profile_sizes=encoder.column_sizes)
+    return Recommender(replace(artefact, model=model, histories=histories, encoders=Encoders(encoder)))
 
 
 def test_what_follows_on_the_ring_is_recommended_first(recommender):
@@ -194,3 +209,41 @@ def test_nobody_gets_nothing(recommender):
 def test_arguments_of_no_meaning_are_refused(recommender, arguments, message):
     with pytest.raises(ConfigError, match=message):
         recommender.recommend(**arguments)
+
+
+def test_ids_are_found_whether_they_are_told_as_numbers_or_text(recommender):
+    expected = recommender.recommend(history=[1002, 1003], k=5)
+    assert expected.source == "model"
+    for told in (["1002", "1003"], [1002, "1003"], np.array([1002, 1003])):
+        assert recommender.recommend(history=told, k=5) == expected
+    assert recommender.recommend("100", k=5) == recommender.recommend(100, k=5)
+    assert recommender.score(["1001"], user="100") == recommender.score([1001], user=100)
+    assert recommender.recommend_many(["104"], k=2).equals(recommender.recommend_many([104], k=2))
+    assert recommender.recommend(history=["1002", "odd"]).notes[0].endswith("the model does not know them: odd")
+
+
+def test_numbers_find_ids_that_are_text(artefact):
+    named = replace(artefact, items=Vocabulary(list(map(str, artefact.items.index))))
+    told = Recommender(named).recommend(history=[1002, 1003], k=1)
+    assert told.items[0].item == "1004"
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda r: r.recommend(100, profile="age=3"), "profile must be a mapping, field -> value, got 'age=3'"),
+        (lambda r: r.recommend(100, profile=[1]), r"profile must be a mapping, field -> value, got \[1\]"),
+        (lambda r: r.recommend([100]), r"user: an id is a whole number or text, got \[100\]"),
+        (lambda r: r.recommend(True), "user: an id is a whole number or text, got True"),
+        (lambda r: r.recommend(history=50), "history must be a sequence of ids or a table, got 50"),
+        (lambda r: r.recommend(history=[[50, 172]]), r"history: an id is a whole number or text, got \[50, 172\]"),
+        (lambda r: r.score(50, user=100), "candidates must be a sequence of ids, got 50"),
+        (lambda r: r.score(None, user=100), "candidates must be a sequence of ids, got None"),
+        (lambda r: r.recommend_many(100), "users must be a sequence of ids, got 100"),
+        (lambda r: r.recommend_many("100"), "users must be a sequence of ids, got '100'"),
+        (lambda r: r.recommend_many(histories=[[50], [172]]), "histories must be a table, .*, got a list"),
+    ],
+)
+def test_what_is_no_answerable_question_is_one_clear_error(known_profiles, ask, message):
+    with pytest.raises(ConfigError, match=message):
+        ask(known_profiles)
