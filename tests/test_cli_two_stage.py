@@ -79,7 +79,7 @@ def test_a_floor_retrieves_and_stands_once_among_the_baselines(folders, capsys):
 
 @pytest.mark.parametrize("retriever", ["transitions", "RETRIEVER"])
 def test_recommendations_come_from_the_candidates_with_the_rankers_reasons(folders, retriever, capsys):
-    asked = ["--user", "u0", "--retriever", retriever, "--blend", "0.1", "--request-time", "9999", "--json"]
+    asked = ["--user", "u0", "--retriever", retriever, "--blend", "0.1", "--json"]
     assert run(folders, "recommend", "RANKER", *asked, "--retrieve", "1") == 0
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["items"]) == 1
@@ -97,6 +97,7 @@ def test_recommendations_come_from_the_candidates_with_the_rankers_reasons(folde
             r"differ in data .*; split .*; vocabulary of users \(40 and 30",
         ),
         (["recommend", "RANKER", "--user", "u0", "--retriever", "OTHER"], "differ in data"),
+        (["recommend", "RANKER", "--user", "u0", "--request-time", "9"], "request_time is given, but TargetAttention"),
         (["evaluate", "RANKER", "--retriever", "eas"], "neither a folder of a saved model nor one of"),
         (["evaluate", "RANKER", "--retrieve", "20"], "name one with retriever"),
         (["evaluate", "RANKER", "--blend"], "name one with retriever"),

@@ -18,7 +18,7 @@ from recattn.errors import ConfigError, DataError
 
 Locate = Callable[[int], str]
 TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LATEST_SECOND = 10**11  # the year 5138: what is above was not meant as seconds
 _WHOLE_FLOAT = 2**53  # above, neighbouring floats are more than 1 apart
 _INTEGER = r"^(0|-?[1-9][0-9]{0,17})(\.0+)?$"
@@ -189,13 +189,24 @@ def _dates(column: pa.ChunkedArray, name: str, locate: Locate) -> NDArray[np.int
     return micro.astype(np.int64) // _PER_SECOND["us"]
 
 
+def other_unit(value: float, unit: TimeUnit) -> TimeUnit | None:
+    """The likely unit of a time that would lie after the year 5138 in ``unit``; None where it may be in ``unit``.
+
+    >>> other_unit(1_700_000_000_000, "s"), other_unit(1_700_000_000, "s")
+    ('ms', None)
+    """
+    if value / _PER_SECOND[unit] <= _LATEST_SECOND:
+        return None
+    return next((other for other, per in _PER_SECOND.items() if value / per <= _LATEST_SECOND), "ns")
+
+
 def _refuse_other_unit(raw: NDArray[Any], unit: TimeUnit, name: str, locate: Locate) -> None:
     middle = float(np.median(raw)) if len(raw) else 0.0
-    if middle / _PER_SECOND[unit] <= _LATEST_SECOND:
+    likely = other_unit(middle, unit)
+    if likely is None:
         return
-    likely = next((u for u, per in _PER_SECOND.items() if middle / per <= _LATEST_SECOND), "ns")
     spelled = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[likely]
     raise DataError(
         f"{locate(0)}, column {name!r}: the times look like {spelled} (their median is {middle:.0f}), but were to be "
-        f"read with time_unit={unit!r}; pass time_unit={likely!r}"
+        f"read with time_unit={unit!r}; pass time_unit={likely!r}, or times in {unit!r}"
     )

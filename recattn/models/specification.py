@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Unpack, get_args, get_origin
 
 from torch import nn
@@ -36,10 +37,15 @@ def describe(module: nn.Module) -> Specification:
         value = getattr(module, name)
         if isinstance(value, nn.Module):
             value = describe(value)
-        arguments[name] = list(value) if isinstance(value, tuple) else value
+        arguments[name] = [_plain(one) for one in value] if isinstance(value, tuple) else _plain(value)
     # Layers and models are named by the package that exports them: files may move behind it.
     package = ".".join(kind.__module__.split(".")[:2]) if kind.__module__.startswith("recattn.") else kind.__module__
     return {"class_path": f"{package}.{kind.__name__}", "init_args": arguments}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any argument
+    """Numpy's integers, which layers take and YAML does not, as Python's."""
+    return int(value) if isinstance(value, Integral) and type(value) is not bool else value
 
 
 def build(specification: Specification, **overrides: object) -> nn.Module:

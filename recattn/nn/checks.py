@@ -1,7 +1,9 @@
 """Checks of constructor arguments, shared by the layers: a wrong one raises ConfigError and is named."""
 
 import math
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 from recattn.errors import ConfigError
 
@@ -15,12 +17,27 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
+def whole(value: object) -> int | None:
+    """The integer that the value is, numpy's included; None for anything else, True and False too.
+
+    >>> whole(3), whole(3.0), whole(True)
+    (3, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # numpy's truth values say that they are integers, and are not
+        return None
+
+
 def check_count(name: str, value: int, *, least: int = 1) -> None:
     """Raise ConfigError unless value is an integer of at least ``least``.
 
     >>> check_count("num_heads", 2)
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = whole(value)
+    if number is None or number < least:
         raise ConfigError(f"{name} must be an integer >= {least}, got {value!r}")
 
 

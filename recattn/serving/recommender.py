@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recattn.batch import History, RankingBatch
-from recattn.data import FeatureEncoder
+from recattn.data import FeatureEncoder, Histories
 from recattn.data.batches import pad_histories
+from recattn.data.columns import other_unit
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError
 from recattn.evaluation import TwoStage, best_items
-from recattn.nn.checks import check_count
+from recattn.nn.checks import check_count, whole
 from recattn.serving.answer import Answer, Reason, Scored
 from recattn.serving.artefact import Artefact, load_artefact
 from recattn.serving.raw_history import read_histories, read_history
@@ -44,7 +45,8 @@ class Recommender:
     - More asked for than there is: all there is.
 
     A model that is time_aware is told when the request comes by ``request_time``, in seconds since 1970; without it the
-    request is taken to come with the last event. Of a history without times such a model is told nothing.
+    request is taken to come with the last event. Events after the request are left out, and the answer's notes say how
+    many. Of a history without times such a model is told nothing. Any other model raises ConfigError.
 
     retriever: finds the candidates, ``retrieve`` of them, that the model then puts in order, by its own scores or by
         these + blend × the retriever's; None: the model ranks the whole catalogue. Reasons are the model's.
@@ -87,8 +89,9 @@ class Recommender:
         filter_seen: leave out what is in the history. num_reasons: events named for each item, 0 for none.
         """
         check_count("k", k)
-        events, notes = self._history(user, history, profile, request_time)
-        scores, source = self._catalogue_scores(events, request_time, filter_seen=filter_seen)
+        moment = self._moment(request_time)
+        events, notes = self._history(user, history, profile, moment)
+        scores, source = self._catalogue_scores(events, moment, filter_seen=filter_seen)
         if filter_seen:
             scores[events.items[0]] = -torch.inf
         scores[0] = -torch.inf
@@ -96,7 +99,7 @@ class Recommender:
         if k > available:
             notes.append(f"k is {k}, but only {available} items are left to recommend")
         values, order = (row[0] for row in best_items(scores[None], min(k, available)))
-        found = self._answer(events, order, values, source, num_reasons, request_time)
+        found = self._answer(events, order, values, source, num_reasons, moment)
         return Answer(found, source, notes)
 
     def recommend_many(
@@ -120,6 +123,7 @@ class Recommender:
         """
         for name, value in (("k", k), ("batch_size", batch_size)):
             check_count(name, value)
+        moment = self._moment(request_time)
         known, people, notes = self.artefact.histories, self.users, list[str]()
         asked = np.arange(known.num_users) if users is None else self._numbers("users", users)
         if histories is not None and users is None:
@@ -128,17 +132,15 @@ class Recommender:
             asked = np.arange(len(people))
         elif histories is not None or profiles is not None:
             raise ConfigError("give either users, or histories and perhaps profiles")
-        if request_time is not None and self.time_aware and known.times is None:
-            notes.append(_NO_TIMES)
-        lengths = known.lengths[asked]
         best = np.zeros((len(asked), min(k, len(self.items))), np.int64)
         scores = np.full(best.shape, -np.inf, np.float32)
-        longest_first = np.argsort(-lengths, kind="stable")
+        longest_first, later = np.argsort(-known.lengths[asked], kind="stable"), 0
         for start in range(0, len(asked), batch_size):
             rows = longest_first[start : start + batch_size]
-            events = pad_histories(known, asked[rows], lengths[rows])
+            events, after = _until(moment, known, asked[rows])
+            later += after
             with torch.no_grad():
-                found = self._model_scores(events, _moments(request_time, len(rows)), filter_seen=filter_seen)
+                found = self._model_scores(events, _moments(moment, len(rows)), filter_seen=filter_seen)
             found[events.lengths == 0] = torch.from_numpy(self._popularity)
             if filter_seen:
                 found.scatter_(1, events.items, -torch.inf)
@@ -149,7 +151,7 @@ class Recommender:
         answer = {"user": people.decode(asked[row] + 1), "rank": place + 1}
         answer |= {"item": self.items.decode(best[row, place]), "score": scores[row, place]}
         table = pd.DataFrame(answer)
-        table.attrs["notes"] = notes
+        table.attrs["notes"] = notes + _time_notes(moment, known, later)
         return table
 
     def score(
@@ -167,21 +169,22 @@ class Recommender:
         if not asked:
             raise ConfigError("candidates is empty: name at least one item")
         numbers = torch.from_numpy(self.items.encode(asked).astype(np.int64))
-        events, notes = self._history(user, history, profile, request_time)
+        moment = self._moment(request_time)
+        events, notes = self._history(user, history, profile, moment)
         if self.pipeline is None or int(events.lengths[0]) == 0:
-            scores, source = self._catalogue_scores(events, request_time, filter_seen=False)
+            scores, source = self._catalogue_scores(events, moment, filter_seen=False)
             scores = scores[numbers]
         else:
             with torch.no_grad():
-                scores, source = self.pipeline.score(events, numbers[None], _moments(request_time, 1))[0], "model"
-        return Answer(self._answer(events, numbers, scores, source, num_reasons, request_time), source, notes)
+                scores, source = self.pipeline.score(events, numbers[None], _moments(moment, 1))[0], "model"
+        return Answer(self._answer(events, numbers, scores, source, num_reasons, moment), source, notes)
 
     def _history(
         self,
         user: RawId | None,
         history: Sequence[RawId] | Table | None,
         profile: Mapping[str, Any] | None,
-        request_time: int | None,
+        moment: int | None,
     ) -> tuple[History, list[str]]:
         if user is not None and history is None:
             known, row, notes = self.artefact.histories, self._numbers("user", [user]), list[str]()
@@ -189,14 +192,27 @@ class Recommender:
             (known, notes), row = read_history(self.artefact, history), np.array([0])
         else:
             raise ConfigError("give either user or history")
-        events = pad_histories(known, row, known.lengths[row])
+        events, later = _until(moment, known, row)
         if profile is not None:
             saved = None if known.profile is None else known.profile[row]
             codes, unknown = read_profile(self._profile_encoder, profile, saved)
             events, notes = events._replace(profile=torch.from_numpy(codes.astype(np.int64))), notes + unknown
-        if request_time is not None and self.time_aware and events.times is None:
-            notes.append(_NO_TIMES)
-        return events, notes
+        return events, notes + _time_notes(moment, known, later)
+
+    def _moment(self, request_time: int | None) -> int | None:
+        """The time of the request, checked."""
+        if request_time is None:
+            return None
+        moment = whole(request_time)
+        if moment is None or moment < 0:
+            raise ConfigError(f"request_time must be whole seconds since 1970, got {request_time!r}")
+        unit = other_unit(moment, "s")
+        if unit is not None:
+            raise ConfigError(f"request_time must be whole seconds since 1970, got {moment}: that looks like {unit}")
+        if not self.time_aware:
+            name = type(self.model).__name__
+            raise ConfigError(f"request_time is given, but {name} reads no time of the request: leave it out")
+        return moment
 
     def _numbers(self, name: str, users: Sequence[RawId]) -> NDArray[np.int64]:
         """Which users of the saved histories they are, from 0."""
@@ -210,12 +226,12 @@ class Recommender:
         return encoder
 
     def _catalogue_scores(
-        self, events: History, request_time: int | None, *, filter_seen: bool
+        self, events: History, moment: int | None, *, filter_seen: bool
     ) -> tuple[Tensor, Literal["model", "popularity"]]:
         if int(events.lengths[0]) == 0:
             return torch.from_numpy(self._popularity), "popularity"
         with torch.no_grad():
-            found = self._model_scores(events, _moments(request_time, 1), filter_seen=filter_seen)
+            found = self._model_scores(events, _moments(moment, 1), filter_seen=filter_seen)
         return found[0].clone(), "model"
 
     def _model_scores(self, events: History, moments: Tensor | None, *, filter_seen: bool) -> Tensor:
@@ -231,12 +247,12 @@ class Recommender:
         scores: Tensor,
         source: str,
         num_reasons: int,
-        request_time: int | None,
+        moment: int | None,
     ) -> list[Scored]:
         check_count("num_reasons", num_reasons, least=0)
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
-            moments = _moments(request_time, 1)
+            moments = _moments(moment, 1)
             moments = None if moments is None else moments[:, None].expand(1, len(numbers))
             with torch.no_grad():
                 brought = self.model.contributions(RankingBatch(events, numbers[None], request_time=moments))[0]
@@ -266,13 +282,25 @@ class Recommender:
         return shares
 
 
-def _moments(request_time: int | None, count: int) -> Tensor | None:
+def _until(moment: int | None, known: Histories, users: NDArray[np.int64]) -> tuple[History, int]:
+    """What these users had done by the moment, and how many later events are left out; None: all they have done."""
+    events = pad_histories(known, users, known.lengths[users])
+    if moment is None or events.times is None:
+        return events, 0
+    lengths = (events.mask & (events.times <= moment)).sum(1)  # times rise
+    later = int((events.lengths - lengths).sum())
+    return (pad_histories(known, users, lengths.numpy()) if later else events), later
+
+
+def _time_notes(moment: int | None, known: Histories, later: int) -> list[str]:
+    if moment is not None and known.times is None:
+        return [_NO_TIMES]
+    return [f"left out of the history, as they come after the request_time {moment}: {later} events"] * bool(later)
+
+
+def _moments(moment: int | None, count: int) -> Tensor | None:
     """The same moment for a batch of ``count``."""
-    if request_time is None:
-        return None
-    if isinstance(request_time, bool) or not isinstance(request_time, int) or abs(request_time) >= 2**62:
-        raise ConfigError(f"request_time must be whole seconds since 1970, got {request_time!r}")
-    return torch.full((count,), request_time)
+    return None if moment is None else torch.full((count,), moment)
 
 
 def load(

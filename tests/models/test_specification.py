@@ -4,7 +4,9 @@ import inspect
 import json
 import os
 
+import numpy as np
 import pytest
+import yaml
 from torch import nn
 
 import recattn.models as rmodels
@@ -160,3 +162,9 @@ def test_every_export_is_a_model_or_known_to_be_none():
     none = {"NextItemModel", "Ranker", "Slate", "Specification", "build", "describe"}
     for name in set(rmodels.__all__) - none:
         assert callable(find_factory(f"recattn.models.{name}"))
+
+
+def test_integers_of_numpy_are_written_down_as_pythons():
+    made = DIN(np.int64(5), dim=np.int64(4), readout_dims=(np.int64(3),))
+    written = yaml.safe_load(yaml.safe_dump(describe(made)))
+    assert (written["init_args"]["num_items"], written["init_args"]["readout_dims"]) == (5, [3])

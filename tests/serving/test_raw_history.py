@@ -67,8 +67,9 @@ def test_somebody_with_the_events_and_profile_of_a_known_user_is_answered_alike(
     recommender = Recommender(replace(known, model=made))
     for user in (100, 103):
         told = {"history": events_of(known, user), "profile": profile_of(user)}
-        alike = recommender.recommend(user, k=13, request_time=800_000)
-        assert recommender.recommend(**told, k=13, request_time=800_000) == alike
+        asked = {"k": 13, "request_time": 800_000 if recommender.time_aware else None}
+        alike = recommender.recommend(user, **asked)
+        assert recommender.recommend(**told, **asked) == alike
         assert recommender.score([1003, 1001], **told) == recommender.score([1003, 1001], user=user)
         blind = recommender.recommend(history=events_of(known, user)["item"].tolist(), k=13)
         assert blind.items != alike.items
@@ -147,7 +148,10 @@ def test_what_is_not_told_of_a_profile_is_unknown(known):
 
 
 def test_many_at_once_are_answered_as_one_by_one(known):
-    recommender = Recommender(known)
+    sizes = known.histories.profile_sizes
+    recommender = Recommender(
+        replace(known, model=drawn(HSTU(known.model.num_items, dim=8, times="request", profile_sizes=sizes)))
+    )
     told = {user: events_of(known, 100 + row) for row, user in enumerate(["zoe", "adam", "eve", "nemo"])}
     told["nemo"] = told["nemo"][:1].assign(item=31337)
     told["eve"] = told["eve"][:4]

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -84,11 +85,12 @@ def test_best_items_are_those_of_a_stable_sort():
         values, numbers = best_items(scores, k)
         expected = scores.sort(dim=1, descending=True, stable=True)
         assert torch.equal(numbers, expected.indices[:, :k])
-        assert torch.equal(values, expected.values[:, :k])
+        assert torch.equal(values, expected[0][:, :k])
 
 
 def test_a_time_that_is_no_whole_second_is_refused(recommender):
-    for moment in (12345.5, "yesterday", True):
+    recommender.time_aware = True
+    for moment in (12345.5, "yesterday", True, np.bool_(True), -1, 1_700_000_000_000):
         with pytest.raises(ConfigError, match="request_time must be whole seconds since 1970, got"):
             recommender.recommend_many(request_time=moment)
         with pytest.raises(ConfigError, match="request_time must be whole seconds since 1970, got"):
@@ -112,7 +114,50 @@ def test_chosen_users_come_in_the_order_asked_and_all_there_is_at_most(recommend
         recommender.recommend_many(k=0)
 
 
+def test_a_time_in_milliseconds_is_said_to_be_one(recommender):
+    with pytest.raises(ConfigError, match="got 1700000000000: that looks like ms"):
+        recommender.recommend(100, request_time=1_700_000_000_000)
+
+
+def test_a_model_that_reads_no_time_of_the_request_says_so(recommender):
+    message = "request_time is given, but TargetAttention reads no time of the request: leave it out"
+    for ask in (
+        lambda: recommender.recommend(100, request_time=9),
+        lambda: recommender.score([1001], user=100, request_time=9),
+        lambda: recommender.recommend_many(request_time=9),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ask()
+
+
+def test_integers_of_numpy_are_integers(recommender):
+    assert recommender.recommend(100, k=np.int64(3)) == recommender.recommend(100, k=3)
+    assert recommender.recommend_many(k=np.int32(2)).equals(recommender.recommend_many(k=2))
+    recommender.time_aware = True
+    assert recommender.recommend(100, request_time=np.int64(700)) == recommender.recommend(100, request_time=700)
+    for k in (np.bool_(True), np.int64(0), 3.0):
+        with pytest.raises(ConfigError, match="k must be an integer >= 1, got"):
+            recommender.recommend(100, k=k)
+
+
+def test_events_after_the_request_are_left_out_and_said(recommender):
+    """User 103 takes items 1009, 1010, ... from 150,000 on, one a minute."""
+    recommender.time_aware = True
+    answer = recommender.recommend(103, k=5, request_time=150_120)
+    assert answer.notes == ["left out of the history, as they come after the request_time 150120: 8 events"]
+    past = pd.DataFrame({"item": [1009, 1010, 1011], "time": [150_000, 150_060, 150_120], "rating": [1.0, 2.0, 3.0]})
+    assert recommender.recommend(history=past, k=5, request_time=150_120).items == answer.items
+    assert recommender.score([1000], user=103, request_time=150_120).notes == answer.notes
+    many = recommender.recommend_many([100, 103], k=5, request_time=150_120)
+    assert many.attrs["notes"] == answer.notes
+    assert many["item"][many["user"] == 103].tolist() == [scored.item for scored in answer.items]
+    before = recommender.recommend(103, request_time=9)
+    assert (before.source, before.notes[0][-9:]) == ("popularity", "11 events")
+    assert recommender.recommend(103, k=1, request_time=150_600).notes == []
+
+
 def test_the_request_time_reaches_a_model_that_reads_it(recommender, monkeypatch):
+    recommender.time_aware = True
     told = []
     score_all = recommender.model.score_all
     monkeypatch.setattr(
