@@ -293,9 +293,12 @@ def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path
         "model:\n  class_path: recattn.models.DIN\n  init_args: {dim: 4, form: code}\nmax_epochs: 1\nseed: 4\n"
     )
     folder = tmp_path / "din"
-    assert main(["train", "--config", str(config), "--output", str(folder), *columns, "--seed", "5"]) == 0
+    assert (
+        main(["train", "--config", str(config), "--output", str(folder), *columns, "--seed", "5", "--time-unit", "ms"])
+        == 0
+    )
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["seed"], manifest["training"]["max_epochs"]) == (5, 1)
+    assert (manifest["seed"], manifest["training"]["max_epochs"], manifest["time_unit"]) == (5, 1, "ms")
     text = (folder / "model.yaml").read_text()
     assert "ActivationUnitScorer" in text
     assert "separate_tables: false" in text

@@ -78,6 +78,8 @@ def of_events(
         "split": {"name": divided.name, "arguments": dict(divided.arguments), "hash": divided.hash},
         "ties": ties,
     }
+    if reading["time_column"] is not None:
+        about["time_unit"] = reading["time_unit"] or "s"
     if clicks is not None:
         about["clicks"] = {"labels": clicks.labels, "hashes": clicks.hashes}
     kept = {"users": encoded.users, "items": encoded.items, "histories": divided.histories, "encoders": encoders}

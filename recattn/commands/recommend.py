@@ -34,14 +34,14 @@ def recommend(
         run: folder of a trained model
         user: id of a user in the data
         history: ids of items, oldest first, separated by commas, for somebody who is not in the data
-        history_table: the same as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time, and
-            rating or action
+        history_table: the same as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time (dates,
+            or numbers in the time_unit of the training), and rating or action
         profile: what is known about the person, as gender=F,age=25; with a user in place of what the data says
         k: how many
         retriever: a saved model, or a floor such as transitions, whose best items the run puts in order
         retrieve: how many items the retriever hands on
         blend: weight of the retriever's scores beside the run's; evaluate --blend chooses one
-        request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
+        request_time: when the answer is wanted, always in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn
@@ -69,10 +69,10 @@ def score(
         candidates: ids of items, separated by commas
         history: ids of items, oldest first, separated by commas
         user: id of a user in the data, in place of a history
-        history_table: a history as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time, and
-            rating or action
+        history_table: a history as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time (dates,
+            or numbers in the time_unit of the training), and rating or action
         profile: what is known about the person, as gender=F,age=25; with a user in place of what the data says
-        request_time: when the answer is wanted, in seconds since 1970, for a model that reads it
+        request_time: when the answer is wanted, always in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
     import recattn

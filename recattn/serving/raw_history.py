@@ -23,9 +23,10 @@ _READ = ("time", "rating", "action")
 def read_history(artefact: Artefact, history: Sequence[RawId] | Table) -> tuple[Histories, list[str]]:
     """One person's events, the only user of the Histories, and notes on what is left out of them.
 
-    history: raw item ids, oldest first, see `read_ids`; or a table with a column item and perhaps time (whole seconds,
-        or what `columns.times` reads), rating or action (a name), sorted by time where there are times, rows that tie
-        as they stand. A column user may say whose they all are.
+    history: raw item ids, oldest first, see `read_ids`; or a table with a column item and perhaps time (dates, or
+        numbers in the unit of the table that was trained on, seconds by default, see `columns.times`), rating or action
+        (a name), sorted by time where there are times, rows that tie as they stand. A column user may say whose they
+        all are.
     Raises ConfigError for what is neither, events of several users, and a rating or action that the model's data does
     not have; DataError naming row and value for what `checked` refuses and an action that the model does not know.
     """
@@ -73,7 +74,7 @@ def _events(artefact: Artefact, source: Table, name: str, needed: Sequence[str],
         raise ConfigError(f"{name} has ratings, but the model was trained on actions: {', '.join(known)}")
     if columns.action and not known:
         raise ConfigError(f"{name} has actions, but the model was trained without")
-    events = checked(table, columns, locate)
+    events = checked(table, columns, locate, artefact.manifest.get("time_unit", "s"))
     if columns.action:
         codes = pd.Index(known).get_indexer(pd.Index(events["action"])) + 1
         if not codes.all():

@@ -299,3 +299,15 @@ def test_tables_of_many_that_cannot_be_are_refused(known):
 def test_a_model_without_profiles_says_so(artefact):
     with pytest.raises(ConfigError, match="a profile is given, but TargetAttention was trained without and reads none"):
         Recommender(artefact).recommend(history=[1000], profile={"gender": "F"})
+
+
+def test_times_are_read_in_the_unit_of_the_training(known):
+    events = events_of(known, 101)
+    expected = Recommender(known).recommend(history=events, k=13)
+    fine = Recommender(replace(known, manifest={"data": "x", "time_unit": "ms"}))
+    assert fine.recommend(history=events.assign(time=1000 * events["time"] + 7), k=13) == expected
+    assert fine.recommend(history=events.assign(time=pd.to_datetime(events["time"], unit="s")), k=13) == expected
+    now = events.assign(time=1_700_000_000_000 + events["time"])
+    assert fine.recommend(history=now).source == "model"
+    with pytest.raises(DataError, match=r"look like milliseconds .* pass time_unit='ms', or times in 's'"):
+        Recommender(known).recommend(history=now)
