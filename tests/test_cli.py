@@ -205,7 +205,7 @@ def test_rare_items_can_be_left_out(columns, tmp_path, capsys):
     assert main(["train", "--output", str(folder), *columns, "--min-item-events", "1000", "--overwrite"]) == 2
     assert "no item of ring.csv has 1000 events" in capsys.readouterr().err
     assert main(["train", "--output", str(folder), *columns, "--min-item-events", "0", "--overwrite"]) == 2
-    assert "least must be an integer >= 1, got 0" in capsys.readouterr().err
+    assert "min_item_events must be an integer >= 1, got 0" in capsys.readouterr().err
 
 
 def test_a_bert4rec_is_trained_saved_loaded_and_asked(columns, tmp_path, capsys):
@@ -285,6 +285,20 @@ def test_a_table_is_described_with_what_is_known_about_its_items(tmp_path, capsy
     (tmp_path / "items.csv").write_text("item,kind\n7,x\n5,y\n")
     assert main(["data", str(tmp_path / "events.csv"), "--item-table", str(tmp_path / "items.csv")]) == 0
     assert "1 items have no event and are left out of the catalogue" in capsys.readouterr().out
+
+
+def test_rows_in_any_order_are_sorted_by_the_column_called_time(table, tmp_path, capsys):
+    lines = table.read_text().splitlines()
+    head = "user,item,rating,time,action"
+    shuffled = "\n".join([head, *(f"{line},view" for line in sorted(lines[1:], reverse=True))]) + "\n"
+    (tmp_path / "x.csv").write_text(shuffled)
+    assert main(["train", "--output", str(tmp_path / "run"), "--data", str(tmp_path / "x.csv"), *TRAIN]) == 0
+    assert "columns not read: action" in capsys.readouterr().err.splitlines()
+    assert main(["recommend", str(tmp_path / "run"), "--user", "u0", "--k", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"][0]["item"] == 100 + 9
+    without = ["--time-column", "", "--rating-column", "", "--action-column", ""]
+    assert main(["data", str(tmp_path / "x.csv"), *without]) == 0
+    assert "columns not read: rating, time, action" in capsys.readouterr().out.splitlines()
 
 
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):

@@ -79,10 +79,11 @@ def train(
         verify: --no-verify accepts files that differ from the published ones, and says so
         user_column: column of a table that holds the user (default: user, of a click table user_id)
         item_column: column that holds the item, of a click table the candidate (default: item, or item_id)
-        rating_column: column that holds the rating, if there is one
-        time_column: column that holds the time, if there is one
+        rating_column: column that holds the rating (default: rating, if there is one; '' for none)
+        time_column: column that holds the time (default: time, if there is one; '' for none)
         title_column: column that holds the item's title, if there is one; of item_table where that is given
-        action_column: column that holds the kind of event (view, cart, purchase), read in place of a rating
+        action_column: column that holds the kind of event (view, cart, purchase), read in place of a rating (default:
+            action, if there is one and no rating; '' for none)
         item_table: a table with one row for each item, in whose columns its features stand
         user_table: the same for users, whose features are their profile
         delimiter: of a text table (default: by the file's name)

@@ -15,7 +15,7 @@ from recattn.data.columns import TimeUnit
 from recattn.data.movielens import read_movielens
 from recattn.data.repeats import count_repeats, seen_before
 from recattn.data.summary import Summary, content_hash
-from recattn.data.tables import Columns, Layout, from_pandas, read_table, to_arrow
+from recattn.data.tables import Columns, Events, Layout, from_pandas, read_table, to_arrow
 from recattn.errors import ConfigError, DataError
 
 Duplicates = Literal["first", "keep"]
@@ -70,12 +70,14 @@ class Interactions:
         user_table: str | Path | None = None,
         delimiter: str | None = None,
         encoding: str = "utf-8",
-        time_unit: TimeUnit = "s",
+        time_unit: TimeUnit | None = None,
         layout: Layout = "events",
         duplicates: Duplicates = "first",
     ) -> Self:
         """Read a CSV, TSV, Parquet or JSON-lines file, or one of sequences; see `tables.read_table`.
 
+        time_column, rating_column, action_column: by default the column that is called time, rating or action, where
+            there is one, and of a rating and an action the rating; "" for none. What is not read is in the summary.
         item_table, user_table: files that describe items and users, one row each, see `read_attributes`; their id
             columns are called as in the events.
         title_column: of the item_table where there is one (by default its "title"), else of the events.
@@ -84,7 +86,7 @@ class Interactions:
         path = Path(path)
         event_title = title_column if item_table is None else None
         columns = Columns(user_column, item_column, rating_column, time_column, event_title, action_column)
-        frame = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit, layout=layout)
+        events = read_table(path, columns, delimiter=delimiter, encoding=encoding, time_unit=time_unit, layout=layout)
         items = users = None
         if item_table is not None:
             items = read_attributes(
@@ -93,7 +95,7 @@ class Interactions:
         if user_table is not None:
             users = read_attributes(user_table, "user", user_column, delimiter=delimiter, encoding=encoding)
         files = tuple(Path(file) for file in (path, item_table, user_table) if file is not None)
-        return cls._from_columns(frame, path.name, duplicates, files, items, users)
+        return cls._from_columns(events, path.name, duplicates, files, items, users)
 
     @classmethod
     def from_frame(
@@ -106,13 +108,13 @@ class Interactions:
         time_column: str | None = None,
         title_column: str | None = None,
         action_column: str | None = None,
-        time_unit: TimeUnit = "s",
+        time_unit: TimeUnit | None = None,
         duplicates: Duplicates = "first",
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
         name: str = "frame",
     ) -> Self:
-        """Take a table in memory; it is checked like a file's, and left as it is.
+        """Take a table in memory; its columns are found and checked like a file's, and it is left as it is.
 
         items, users: what is known about them, one row each, with a column called ``item`` or ``user``.
         """
@@ -136,30 +138,32 @@ class Interactions:
             items = items.assign(year=pd.to_numeric(items["title"].str.extract(r"\((\d{4})\)\s*$", expand=False)))
         return cls._build(tables.ratings, items, tables.users, name, duplicates, tables.files, notes)
 
-    def without_rare_items(self, least: int) -> Self:
+    def without_rare_items(self, min_item_events: int) -> Self:
         """Only the events of items that have at least so many; users left without an event go as well.
 
         One pass, as in the protocols that keep the items of five or more events: what goes may leave a user short.
-        Raises ConfigError for least < 1, DataError where no item has so many events.
+        Raises ConfigError for min_item_events < 1, DataError where no item has so many events.
 
         >>> import pandas as pd
         >>> events = pd.DataFrame({"user": ["a", "a", "b"], "item": [7, 5, 7]})
         >>> Interactions.from_frame(events).without_rare_items(2).frame["item"].tolist()
         [7, 7]
         """
-        if isinstance(least, bool) or not isinstance(least, int) or least < 1:
-            raise ConfigError(f"least must be an integer >= 1, got {least!r}")
+        if isinstance(min_item_events, bool) or not isinstance(min_item_events, int) or min_item_events < 1:
+            raise ConfigError(f"min_item_events must be an integer >= 1, got {min_item_events!r}")
         counts = self.frame["item"].value_counts()
-        frequent = counts.index[counts >= least]
+        frequent = counts.index[counts >= min_item_events]
         if not len(frequent):
-            raise DataError(f"no item of {self.name} has {least} events; the most frequent has {counts.max()}")
+            raise DataError(
+                f"no item of {self.name} has {min_item_events} events; the most frequent has {counts.max()}"
+            )
         frame = self.frame[self.frame["item"].isin(frequent)].reset_index(drop=True)
         items = self.items[self.items["item"].isin(frequent)].reset_index(drop=True)
         users = self.users
         if users is not None:
             users = users[users["user"].isin(frame["user"])].reset_index(drop=True)
         before = self.summary
-        reason = f"of items with fewer than {least} events"
+        reason = f"of items with fewer than {min_item_events} events"
         left_out = dict(before.left_out)
         left_out[reason] = left_out.get(reason, 0) + before.kept - len(frame)
         summary = _summarise(frame, self.name, before.read, left_out, before.files, before.notes)
@@ -168,13 +172,14 @@ class Interactions:
     @classmethod
     def _from_columns(
         cls,
-        frame: pd.DataFrame,
+        events: Events,
         name: str,
         duplicates: Duplicates,
         files: tuple[Path, ...],
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
     ) -> Self:
+        frame, unread = events
         titles = None
         if "title" in frame:
             titles = frame.loc[frame["title"] != "", ["item", "title"]].drop_duplicates("item")
@@ -185,9 +190,13 @@ class Interactions:
             actions = tuple(map(str, kinds.cat.categories))
             if len(actions) > MOST_ACTIONS:
                 some = ", ".join(map(repr, actions[:3]))
-                raise DataError(f"{name}: {len(actions)} different actions ({some}, ...); {MOST_ACTIONS} at most")
+                raise DataError(
+                    f"{name}: {len(actions)} different actions ({some}, ...); {MOST_ACTIONS} at most. "
+                    "Name another action_column, or none: action_column='' (--action-column '')"
+                )
             frame = frame.drop(columns="action").assign(rating=(kinds.cat.codes + 1).astype("float32"))
-        return cls._build(frame, items, users, name, duplicates, files, (), titles, actions)
+        notes = (f"columns not read: {', '.join(unread)}",) if unread else ()
+        return cls._build(frame, items, users, name, duplicates, files, notes, titles, actions)
 
     @classmethod
     def _build(

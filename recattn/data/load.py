@@ -40,7 +40,8 @@ def load_interactions(
     data_dir, source, verify, say, progress: where to look for a named data set, see `fetch`. What ``say`` is told about
         files that are not the published ones is also in the summary.
     user_column and the other columns, item_table, user_table, delimiter, encoding, time_unit, layout: how to read a
-        table, see `Interactions.from_table`; None is its default. Not allowed with a name.
+        table, see `Interactions.from_table`; None is its default, which finds columns called time, rating or action,
+        and "" leaves these out. Not allowed with a name.
 
     Raises DataError when ``data`` is neither a name nor a file, and as `fetch` and `Interactions.from_table` do;
     ConfigError when an argument does not belong to this kind of data.

@@ -50,12 +50,19 @@ def test_the_summary_counts_repeats_ties_and_short_users():
 
 
 def test_without_times_every_row_is_an_event_in_the_order_of_the_file():
-    data = Interactions.from_frame(EVENTS)
+    data = Interactions.from_frame(EVENTS, time_column="", rating_column="")
     assert len(data.frame) == 7
     assert data.summary.left_out == {}
     assert data.summary.repeats == 3
     assert data.summary.tied is None
     assert list(data.frame.columns) == ["user", "item"]
+    assert "columns not read: time, rating" in data.summary.lines()
+
+
+def test_times_and_ratings_are_found_by_their_names():
+    found, named = Interactions.from_frame(EVENTS), Interactions.from_frame(EVENTS, **TIMED)
+    assert found.summary == named.summary
+    assert not any("not read" in line for line in found.summary.lines())
 
 
 def test_the_given_frame_is_left_as_it_is():
@@ -74,11 +81,12 @@ def test_titles_come_from_their_column_or_from_the_ids():
 def test_a_table_is_read_with_its_summary(tmp_path):
     path = tmp_path / "events.csv"
     EVENTS.rename(columns={"user": "who", "item": "what", "time": "when"}).to_csv(path, index=False)
-    data = load_interactions(path, user_column="who", item_column="what", time_column="when", duplicates="keep")
+    named = {"user_column": "who", "item_column": "what", "time_column": "when", "rating_column": ""}
+    data = load_interactions(path, **named, duplicates="keep")
     assert data.name == "events.csv"
     assert data.users is None
     assert data.summary.files == {"events.csv": hashlib.sha256(path.read_bytes()).hexdigest()}
-    assert data.summary.hash == Interactions.from_frame(EVENTS, time_column="time", duplicates="keep").summary.hash
+    assert data.summary.hash == Interactions.from_frame(EVENTS, rating_column="", duplicates="keep").summary.hash
 
 
 def test_items_and_users_without_events_are_left_out_of_the_catalogue_and_counted(tmp_path):
@@ -132,7 +140,7 @@ def test_rare_items_go_with_users_who_have_nothing_else():
     assert kept.without_rare_items(2).summary == kept.summary
     with pytest.raises(DataError, match="no item of frame has 3 events; the most frequent has 2"):
         kept.without_rare_items(3)
-    with pytest.raises(ConfigError, match="least must be an integer >= 1, got 0"):
+    with pytest.raises(ConfigError, match="min_item_events must be an integer >= 1, got 0"):
         kept.without_rare_items(0)
 
 

@@ -1,16 +1,26 @@
 import gzip
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from recattn.data.tables import Columns, from_pandas, read_table
+from recattn.data import tables
+from recattn.data.tables import Columns
 from recattn.errors import ConfigError, DataError
 
 ALL = Columns(rating="rating", time="time", title="title")
 ROWS = [("a", 7, 4.5, 100, "Seven"), ("b", 5, 3.0, 90, 'Five, or "V"'), ("a", 5, 1.0, 110, 'Five, or "V"')]
 FRAME = pd.DataFrame(ROWS, columns=["user", "item", "rating", "time", "title"])
+
+
+def read_table(*arguments, **options):
+    return tables.read_table(*arguments, **options).frame
+
+
+def from_pandas(*arguments, **options):
+    return tables.from_pandas(*arguments, **options).frame
 
 
 def write(path, text, encoding="utf-8"):
@@ -288,3 +298,92 @@ def test_a_frame_without_rows_or_columns_is_refused():
         from_pandas(pd.DataFrame({"user": [], "item": []}), Columns())
     with pytest.raises(DataError, match="the frame: there is no column 'item'; the columns are 'user'"):
         from_pandas(pd.DataFrame({"user": [1]}), Columns())
+
+
+ROW = {
+    "user": ["a", "b"],
+    "item": [7, 5],
+    "time": [20, 10],
+    "rating": [3.0, 4.0],
+    "action": ["view", "buy"],
+    "x": [1, 2],
+}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+@pytest.mark.parametrize(
+    ("columns", "read", "unread"),
+    [
+        (Columns(), {"time", "rating"}, ["action", "x"]),
+        (Columns(time=""), {"rating"}, ["time", "action", "x"]),
+        (Columns(rating=""), {"time", "action"}, ["rating", "x"]),
+        (Columns(rating="", action=""), {"time"}, ["rating", "action", "x"]),
+        (Columns(action="action"), {"time", "action"}, ["rating", "x"]),
+        (Columns(rating="", action="action"), {"time", "action"}, ["rating", "x"]),
+        (Columns(rating="x"), {"time", "rating"}, ["rating", "action"]),
+        (Columns(rating="time", action=""), {"rating"}, ["rating", "action", "x"]),
+        (Columns(time="x"), {"time", "rating"}, ["time", "action"]),
+    ],
+)
+def test_time_rating_and_action_are_found_by_their_names(tmp_path, name, columns, read, unread):
+    frame = pd.DataFrame(ROW)
+    if name == "x.csv":
+        frame.to_csv(tmp_path / name, index=False)
+    elif name == "x.jsonl":
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_parquet(tmp_path / name)
+    for events in (tables.read_table(tmp_path / name, columns), tables.from_pandas(frame, columns)):
+        assert set(events.frame.columns) == {"user", "item", *read}
+        assert events.unread == unread
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.csv", "user,item,time\n1,2,5\n1,3,soon\n", "line 3, column 'time': the time 'soon' is neither .* date"),
+        ("x.csv", "user,item,rating\n1,2,good\n", "line 2, column 'rating': the rating 'good' is not a number"),
+        ("x.csv", "user,item,action\n1,2,\n", "line 2, column 'action': the value is missing; every row needs one"),
+        ("x.csv", "user,item,time\n1,2,1700000000000\n", "look like milliseconds .*; pass time_unit='ms'"),
+        (
+            "x.jsonl",
+            '{"user":1,"item":2,"time":5}\n{"user":1,"item":2,"time":"x"}\n',
+            "line 2, field 'time': 'x' is not",
+        ),
+    ],
+)
+def test_a_column_that_was_found_and_cannot_be_read_is_said_to_be_optional(tmp_path, name, text, message):
+    path = write(tmp_path / name, text)
+    (ours,) = {"time", "rating", "action"} & set(re.split(r"\W+", text))
+    without = rf"{message}.*\. The column was found by its name; {ours}_column='' \(--{ours}-column ''\) leaves it out$"
+    with pytest.raises(DataError, match=without):
+        read_table(path)
+    with pytest.raises(DataError, match=message) as raised:
+        read_table(path, Columns(**{ours: ours}))
+    assert "found by its name" not in str(raised.value)
+    assert len(read_table(path, Columns(**{ours: ""}))) >= 1
+
+
+def test_only_the_column_that_was_found_is_said_to_be_optional(tmp_path):
+    path = write(tmp_path / "x.csv", "user,item,time\n1,,5\n")
+    with pytest.raises(DataError, match=r"column 'item': the id is missing; every row needs one$"):
+        read_table(path)
+    path = write(tmp_path / "x.csv", "user,item,time\n1,2,good\n")
+    with pytest.raises(DataError, match=r"the rating 'good' is not a number$"):
+        read_table(path, Columns(rating="time"))
+
+
+def test_a_column_holds_one_thing():
+    with pytest.raises(ConfigError, match="user_column and item_column are both 'item': a column holds one thing"):
+        Columns(user="item")
+    with pytest.raises(ConfigError, match="rating_column and time_column are both 'x'"):
+        Columns(rating="x", time="x")
+
+
+def test_a_unit_without_times_is_refused(tmp_path):
+    path = write(tmp_path / "x.csv", "user,item,when\n1,2,3\n")
+    with pytest.raises(ConfigError, match="time_unit='s', but no column of times is read: name one with time_column="):
+        read_table(path, time_unit="s")
+    with pytest.raises(ConfigError, match="time_unit='ms', but no column of times is read"):
+        from_pandas(pd.DataFrame(ROW), Columns(time=""), time_unit="ms")
+    assert read_table(path, Columns(time="when"), time_unit="ms").time.tolist() == [0]
