@@ -45,7 +45,7 @@ def describe(module: nn.Module) -> Specification:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any argument
     """Numpy's integers, which layers take and YAML does not, as Python's."""
-    return int(value) if isinstance(value, Integral) and type(value) is not bool else value
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 def build(specification: Specification, **overrides: object) -> nn.Module:
