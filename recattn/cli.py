@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
     """The parser; ``train`` says whether models' arguments are needed, for which torch has to be loaded."""
     from docstring_parser import parse
-    from jsonargparse import ActionYesNo, ArgumentParser
+    from jsonargparse import ActionYesNo, ArgumentParser, set_loader
+    from yaml import YAMLError
 
     import recattn
 
@@ -77,7 +78,29 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
             by_hand.add(argument)
         command.add_function_arguments(function, skip=by_hand, as_group=False, as_positional=False)
         subcommands.add_subcommand(name, command, help=text.short_description)
+    if train:
+        set_loader("configuration", _configuration, (YAMLError,))
+        parser.parser_mode = "configuration"
     return parser
+
+
+def _configuration(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """YAML, in which a model may have its short name."""
+    from jsonargparse import get_loader
+
+    value = get_loader("yaml")(text)
+    model = value.get("model") if isinstance(value, dict) else None
+    if isinstance(model, str):
+        value["model"] = _full(model)
+    elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
+        model["class_path"] = _full(model["class_path"])
+    return value
+
+
+def _full(model: str) -> str:
+    from recattn.models import model_path
+
+    return model_path(model)
 
 
 OF_THE_DATA = ("num_items", "rating_levels", "profile_sizes", "context_sizes", "feature_sizes", "feature_widths")
@@ -93,11 +116,12 @@ def _underscored(argument: str) -> str:
 
 
 def _model_first(arguments: list[str]) -> list[str]:
-    """``train`` with what says which model is meant before the model's arguments: the parser reads them in this order.
+    """``train`` with the model's full name, or the file that holds it, before the model's arguments.
 
+    The parser reads them in this order.
     ``train --model.dim 32`` alone means the default model's, which is another one for click tables.
 
-    >>> _model_first(["train", "--model.dim", "32", "--model", "recattn.models.DIN"])
+    >>> _model_first(["train", "--model.dim", "32", "--model", "DIN"])
     ['train', '--model', 'recattn.models.DIN', '--model.dim', '32']
     """
     if arguments[:1] != ["train"]:
@@ -106,10 +130,14 @@ def _model_first(arguments: list[str]) -> list[str]:
     others: list[str] = []
     words = iter(arguments[1:])
     for word in words:
-        if word in {"--model", "--config"}:
+        if word == "--model":
+            chosen += [word, *map(_full, islice(words, 1))]
+        elif word.startswith("--model="):
+            chosen.append("--model=" + _full(word.removeprefix("--model=")))
+        elif word == "--config":
             chosen += [word, *islice(words, 1)]
         else:
-            (chosen if word.startswith(("--model=", "--config=")) else others).append(word)
+            (chosen if word.startswith("--config=") else others).append(word)
     tabled = "--layout clicks" in " ".join(others).replace("=", " ")
     default = commands.DEFAULT_TABLE_MODEL if tabled else commands.DEFAULT_MODEL
     return ["train", *(chosen or [f"--model={default}"]), *others]

@@ -284,7 +284,7 @@ def test_a_table_is_described_with_what_is_known_about_its_items(tmp_path, capsy
     (tmp_path / "events.csv").write_text("user,item\na,7\n")
     (tmp_path / "items.csv").write_text("item,kind\n7,x\n5,y\n")
     assert main(["data", str(tmp_path / "events.csv"), "--item-table", str(tmp_path / "items.csv")]) == 0
-    assert "1 items have no event and are left out of the catalogue" in capsys.readouterr().out
+    assert "1 items that no event has are left out" in capsys.readouterr().out
 
 
 def test_rows_in_any_order_are_sorted_by_the_column_called_time(table, tmp_path, capsys):
@@ -299,6 +299,21 @@ def test_rows_in_any_order_are_sorted_by_the_column_called_time(table, tmp_path,
     without = ["--time-column", "", "--rating-column", "", "--action-column", ""]
     assert main(["data", str(tmp_path / "x.csv"), *without]) == 0
     assert "columns not read: rating, time, action" in capsys.readouterr().out.splitlines()
+
+
+def test_a_table_is_described_by_the_flags_that_its_errors_name(table, columns, tmp_path, capsys):
+    assert main(["data", str(table)]) == 2
+    assert "(--user-column)" in capsys.readouterr().err
+    assert main(["data", *columns[1:]]) == 0
+    assert "ring.csv: 360 rows read, 360 kept; 40 users, 11 items" in capsys.readouterr().out
+    (tmp_path / "x.txt").write_text("who|item|at|does\nJos\xe9|7|5000|view\n", "latin-1")
+    flags = ["--delimiter", "|", "--encoding", "latin-1", "--user-column", "who", "--action-column", "does"]
+    assert main(["data", str(tmp_path / "x.txt"), *flags, "--time-column", "at", "--time-unit", "ms"]) == 0
+    shown = capsys.readouterr().out
+    assert "actions are told apart as view 1" in shown
+    assert "not read" not in shown
+    assert main(["data", str(table), "--label-column", "x"]) == 2
+    assert "label_column is 'x', but layout 'events' has no use for it" in capsys.readouterr().err
 
 
 def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path, capsys):
@@ -316,6 +331,26 @@ def test_a_yaml_file_gives_the_arguments_and_flags_override_it(columns, tmp_path
     text = (folder / "model.yaml").read_text()
     assert "ActivationUnitScorer" in text
     assert "separate_tables: false" in text
+
+
+@pytest.mark.parametrize("name", ["SASRec", "recattn.SASRec", "recattn.models.SASRec", "DIN", "recattn.DIN"])
+@pytest.mark.parametrize("how", ["flag", "equals", "class_path", "model"])
+def test_a_model_may_have_a_short_name(tmp_path, name, how):
+    from recattn.cli import _model_first, _parser
+
+    config = tmp_path / "x.yaml"
+    config.write_text(f"model: {name}\n" if how == "model" else f"model:\n  class_path: {name}\n")
+    flags = {"flag": ["--model", name], "equals": [f"--model={name}"]}.get(how, ["--config", str(config)])
+    given = _model_first(["train", "--output", "x", "--model.dim", "8", *flags])
+    model = _parser(train=True).parse_args(given).as_dict()["train"]["model"]
+    assert model["class_path"] == "recattn.models." + name.rpartition(".")[2]
+    assert model["init_args"]["dim"] == 8
+
+
+def test_a_yaml_file_with_an_unknown_model_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text("model:\n  class_path: Foo\n")
+    assert main(["train", "--output", "x", "--config", str(tmp_path / "x.yaml")]) == 2
+    assert "'Foo' is not a model of recattn; these are: BERT4Rec" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_yaml_file_composes_a_layer_of_a_scorer_and_a_weighting(columns, tmp_path):
@@ -391,6 +426,11 @@ def test_a_model_may_be_named_after_its_arguments(columns, tmp_path, chosen):
             "num_heads",
         ),
         (["data", "ml-100m"], "ml-100m"),
+        (
+            ["train", "--output", "x", "--model", "recattn.models.Foo"],
+            "'recattn.models.Foo' is not a model.*: BERT4Rec",
+        ),
+        (["train", "--output", "x", "--model=Foo"], "'Foo' is not a model of recattn; these are: BERT4Rec"),
         (["train", "--output", "x", "COLUMNS", "--task.loss", "bce"], "set it by --loss"),
         (
             ["train", "--output", "x", "COLUMNS", "--objective", "clicks", "--task.loss", "bce"],
@@ -411,9 +451,7 @@ def test_a_mistake_is_told_in_one_line_with_status_2(
     assert re.search(message, said[-1])
 
 
-@pytest.mark.parametrize(
-    "arguments", [["fly"], ["train"], ["train", "--output", "x", "--model", "recattn.models.Foo"], []]
-)
+@pytest.mark.parametrize("arguments", [["fly"], ["train"], ["train", "--output", "x", "--model.depth", "3"], []])
 def test_wrong_arguments_exit_with_status_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

@@ -180,6 +180,19 @@ def test_other_models_do_without_what_they_do_not_read(command, tables, tmp_path
     assert "auc" in measured([tmp_path / "sasrec", "--data", tables / "test.csv"], capsys)["metrics"]
 
 
+def test_a_click_table_is_described(command, tables, tmp_path, capsys):
+    assert main(["data", str(tables / "train.csv"), "--layout", "clicks"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() == str(read_click_table(tables / "train.csv"))
+    frame = pd.read_csv(tables / "train.csv", dtype=str).rename(columns={"label": "clk", "user_id": "who"})
+    frame.to_csv(tmp_path / "x.tsv", index=False, sep="\t")
+    named = ["--label-column", "clk", "--user-column", "who", "--ignored-columns", "hour"]
+    assert main(["data", str(tmp_path / "x.tsv"), "--layout", "clicks", *named]) == 0
+    assert capsys.readouterr().out == shown
+    assert main(["data", str(tmp_path / "x.tsv"), "--layout", "clicks", "--time-column", "hour"]) == 2
+    assert "time_column is 'hour', but layout 'clicks' has no use for it" in capsys.readouterr().err
+
+
 def test_a_broken_off_training_goes_on(command, run, tmp_path, interrupted_validation):
     from recattn.training import ClickTask
 

@@ -90,13 +90,7 @@ def of_events(
 def of_table(
     path: str,
     *,
-    user_column: str | None,
-    item_column: str | None,
-    label_column: str | None,
-    history_column: str | None,
-    history_separator: str | None,
-    context_columns: str | None,
-    ignored_columns: str | None,
+    columns: ClickColumns,
     validation_table: str | None,
     validation_share: float | None,
     delimiter: str | None,
@@ -104,7 +98,7 @@ def of_table(
 ) -> Material:
     """A click table, and the rows that choose the epoch: another table, or all those of a share of the users.
 
-    The arguments are `train`'s. Raises ConfigError for both or neither of validation_table and validation_share.
+    The other arguments are `train`'s. Raises ConfigError for both or neither of validation_table and validation_share.
     """
     if (validation_table is None) == (validation_share is None):
         raise ConfigError(
@@ -112,17 +106,7 @@ def of_table(
             "the share of its users that are held out for that"
         )
     reading: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding or "utf-8"}
-    columns: dict[str, Any] = {
-        "user": user_column,
-        "item": item_column,
-        "label": label_column,
-        "history": history_column,
-        "separator": history_separator,
-        "context": _names(context_columns),
-        "ignored": _names(ignored_columns),
-    }
-    named = {name: value for name, value in columns.items() if value is not None}
-    table = read_click_table(path, columns=ClickColumns(**named), **reading)
+    table = read_click_table(path, columns=columns, **reading)
     vocabulary = table.vocabulary
     if validation_share is not None:
         tables = ClickTables.hold_out(table, validation_share)
@@ -140,8 +124,3 @@ def of_table(
         "ties": "file",
     }
     return Material(tables, None, kept, vocabulary.context.column_sizes, about, tables.lines())
-
-
-def _names(text: str | None) -> list[str] | None:
-    """Names that are separated by commas."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

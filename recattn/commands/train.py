@@ -107,8 +107,8 @@ def train(
         ties: order of a user's events in the same second, as in the file or at random
         use_ratings: let the model read the ratings (or actions) in the history
         use_profile: let the model read the user's profile, where the data has one
-        use_features: let the model read the items' features (genres, year), so that it knows new items too (default:
-            where item_table is given, or a click table has some)
+        use_features: let the model read the items' features (genres, year), which tell of items with few events too;
+            items that no event has are left out (default: where item_table is given, or a click table has some)
         use_context: let the model read what a click table says of a row alone, if the model can
         objective: next_item, to rank the catalogue for what comes next (default), or clicks, to tell what is taken from
             the rest (default for a click table)
@@ -140,6 +140,7 @@ def train(
     """
     import torch
 
+    from recattn.commands.click_flags import click_columns
     from recattn.commands.material import of_events, of_table
     from recattn.data import Split
     from recattn.evaluation import hardware, peak_rss_mb, versions
@@ -189,17 +190,13 @@ def train(
         raise ConfigError(
             f"an interrupted training is in {checkpoints}: add --resume to go on, or --overwrite to drop it"
         )
-    both: dict[str, Any] = {
-        "user_column": user_column,
-        "item_column": item_column,
-        "delimiter": delimiter,
-        "encoding": encoding,
-    }
+    ids = {"user_column": user_column, "item_column": item_column}
+    text: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
     if tabled:
-        material = of_table(data, **both, **columns, **held)
+        material = of_table(data, columns=click_columns(**ids, **columns), **text, **held)
     else:
         material = of_events(
-            {"data": data, "data_dir": data_dir, "verify": verify, "layout": layout, **both, **reading},
+            {"data": data, "data_dir": data_dir, "verify": verify, "layout": layout, **ids, **text, **reading},
             min_item_events=min_item_events,
             split=split or ("leave_last" if clicked else "leave_one_out"),
             target=target,

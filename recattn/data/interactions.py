@@ -264,7 +264,7 @@ def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> 
     told = unique.drop(columns=key).reset_index(drop=True).reindex(place).reset_index(drop=True)  # -1 is no row
     joined = pd.concat([rows, told], axis=1)
     counts = {
-        f"{key}s have no event and are left out of the catalogue": len(described) - int((place >= 0).sum()),
+        f"{key}s that no event has are left out": len(described) - int((place >= 0).sum()),
         f"{key}s have events, but no row that describes them": int((place < 0).sum()),
         f"rows describe {key}s again and are left out": len(known) - len(unique),
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -66,7 +66,7 @@ class Columns:
             found.pop("action", None)
         if given["action"]:
             found.pop("rating", None)
-        none = {ours: None for ours in FOUND if given[ours] == ""}
+        none: dict[str, Any] = {ours: None for ours in FOUND if given[ours] == ""}
         return replace(self, **found, **none)
 
     def named(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from recattn.models.sasrec import SASRec
 from recattn.models.sdim import SDIM
 from recattn.models.sim import SIM
 from recattn.models.slate_decoder import Slate, SlateDecoder
-from recattn.models.specification import Specification, build, build_ranker, describe
+from recattn.models.specification import Specification, build, build_ranker, describe, model_path
 from recattn.models.stca import STCA
 from recattn.models.target_attention import TargetAttention
 from recattn.models.target_ranker import TargetRanker
@@ -44,4 +44,5 @@ __all__ = [
     "build",
     "build_ranker",
     "describe",
+    "model_path",
 ]

@@ -121,9 +121,29 @@ def find_factory(path: str) -> Callable[..., nn.Module]:
         )
     module = importlib.import_module(module_name)
     factory = getattr(module, name, None) if name in module.__all__ else None
-    makes = inspect.signature(factory).return_annotation if inspect.isfunction(factory) else factory
-    made = inspect.isclass(makes) and issubclass(makes, nn.Module) and makes is not nn.Module
-    if factory is None or not made or inspect.isabstract(factory):
+    if not _makes(factory, nn.Module):
         raise ConfigError(f"{path!r} does not exist: {module_name} has {', '.join(sorted(module.__all__))}")
     found: Callable[..., nn.Module] = factory
     return found
+
+
+def model_path(name: str) -> str:
+    """The full path of a model's class or preset function: of ``DIN``, ``recattn.DIN`` and ``recattn.models.DIN``.
+
+    Raises ConfigError, which lists the models, where there is none.
+
+    >>> model_path("DIN")
+    'recattn.models.DIN'
+    """
+    module = importlib.import_module("recattn.models")
+    names = sorted(short for short in module.__all__ if _makes(getattr(module, short), Ranker))
+    package, _, short = name.rpartition(".")
+    if package not in ("", "recattn", "recattn.models") or short not in names:
+        raise ConfigError(f"{name!r} is not a model of recattn; these are: {', '.join(names)}")
+    return f"recattn.models.{short}"
+
+
+def _makes(factory: object, kind: type[nn.Module]) -> bool:
+    """Whether this is a class of the kind, or a function that is annotated to return one; the kind itself is none."""
+    makes = inspect.signature(factory).return_annotation if inspect.isfunction(factory) else factory
+    return inspect.isclass(makes) and issubclass(makes, kind) and makes is not kind and not inspect.isabstract(makes)

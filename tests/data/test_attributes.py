@@ -135,7 +135,7 @@ def test_events_items_and_users_come_together(tmp_path):
     assert data.users["age"].fillna(-1).tolist() == [-1, 30]
     assert data.users["title"].fillna("?").tolist() == ["?", "Dr"]
     assert list(data.summary.files) == ["events.csv", "films.tsv", "people.jsonl"]
-    assert "1 items have no event" in str(data.summary)
+    assert "1 items that no event has are left out" in str(data.summary)
     assert "1 users have events, but no row that describes them" in str(data.summary)
     assert "1 rows describe users again" in str(data.summary)
 

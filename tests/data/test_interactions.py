@@ -100,10 +100,10 @@ def test_items_and_users_without_events_are_left_out_of_the_catalogue_and_counte
     assert data.users.gender.tolist()[:2] == ["F", "M"]
     assert data.users.gender.isna().tolist() == [False, False, True]
     text = str(data.summary)
-    assert "1 items have no event and are left out of the catalogue" in text
+    assert "1 items that no event has are left out" in text
     assert "1 items have events, but no row that describes them" in text
     assert "1 rows describe items again and are left out" in text
-    assert "1 users have no event" in text
+    assert "1 users that no event has are left out" in text
 
 
 def test_the_content_hash_sees_values_and_order_but_not_widths():
@@ -156,7 +156,7 @@ def test_rebuilt_ml_1m_is_loaded_with_an_opt_in_and_a_note(shared_data, tmp_path
         load_interactions("ml-1m", source=folder, data_dir=tmp_path)
     summary = load_interactions("ml-1m", source=folder, data_dir=tmp_path, verify=False).summary
     assert "NOT the published bytes" in summary.notes[0]
-    assert "177 items have no event" in summary.notes[1]
+    assert "177 items that no event has are left out" in summary.notes[1]
     assert (summary.kept, summary.users, summary.items, summary.short_users) == (1_000_209, 6_040, 3_706, 0)
     assert len(summary.files["ratings.dat"]) == 64
 

@@ -12,7 +12,7 @@ from torch import nn
 import recattn.models as rmodels
 import recattn.nn as rnn
 from recattn.errors import ConfigError
-from recattn.models import DIN, TargetAttention, build, describe
+from recattn.models import DIN, TargetAttention, build, describe, model_path
 from recattn.models.specification import find_factory
 
 SPECIAL = {
@@ -159,9 +159,22 @@ def test_modules_from_elsewhere_are_described_but_not_built():
 
 
 def test_every_export_is_a_model_or_known_to_be_none():
-    none = {"NextItemModel", "Ranker", "Slate", "Specification", "build", "describe"}
+    none = {"NextItemModel", "Ranker", "Slate", "Specification", "build", "build_ranker", "describe", "model_path"}
     for name in set(rmodels.__all__) - none:
         assert callable(find_factory(f"recattn.models.{name}"))
+        for short in (name, f"recattn.{name}", f"recattn.models.{name}"):
+            assert model_path(short) == f"recattn.models.{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["Ranker", "NextItemModel", "build_ranker", "os.DIN", "recattn.nn.DotScorer", "din", ""]
+)
+def test_a_name_of_no_model_is_told_with_the_models(name):
+    with pytest.raises(
+        ConfigError, match=r"is not a model of recattn; these are: BERT4Rec, BST, .*, TargetRanker"
+    ) as told:
+        model_path(name)
+    assert not any(other in str(told.value).partition("these are")[2] for other in ("build", "Slate,", "NextItem"))
 
 
 def test_integers_of_numpy_are_written_down_as_pythons():
