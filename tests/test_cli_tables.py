@@ -137,6 +137,32 @@ def test_a_loaded_model_answers_with_raw_ids(run, capsys):
     assert set(everybody["user"]) <= {f"u{n}" for n in range(83)}
 
 
+def test_the_context_of_a_request_is_told_in_raw_values(run, tables, capsys):
+    """A candidate's score is the logit of the row that says the same."""
+    frame, artefact = pd.read_csv(tables / "test.csv", dtype=str).head(30), load_artefact(run)
+    logits = predict_table(artefact.model, read_click_table(tables / "test.csv", fitted=artefact.table), max_length=50)
+    model, without = recattn.load(run), []
+    for row, logit in zip(frame.itertuples(), logits[: len(frame)], strict=True):
+        asked = {"history": row.item_history.split("^"), "num_reasons": 2}
+        found = model.score([row.item_id], context={"hour": row.hour}, **asked)
+        assert found.items[0].score == pytest.approx(logit, abs=1e-5)
+        assert found.notes == []
+        without.append(model.score([row.item_id], **asked))
+    assert np.abs([answer.items[0].score - x for answer, x in zip(without, logits, strict=False)]).max() > 1e-3
+    assert without[0].notes == ["not told of the request, so that it counts as unknown: hour"]
+    assert "counts as unknown: hour" in model.recommend(history=[501]).notes[0]
+    assert model.score([501], history=[501], context={"hour": "x"}).notes == [
+        "unknown to the model and left out of the context: hour 'x'"
+    ]
+    asked = ["score", str(run), "--history", "501,504", "--candidates", "510", "--json"]
+    capsys.readouterr()
+    assert main([*asked, "--context", "hour=7"]) == 0
+    told = json.loads(capsys.readouterr().out)["items"][0]["score"]
+    assert told == pytest.approx(model.score([510], history=[501, 504], context={"hour": 7}).items[0].score)
+    assert main([*asked, "--context", "minute=7"]) == 2
+    assert "the context has no field 'minute'; its fields are hour" in capsys.readouterr().err
+
+
 def test_seeds_are_averaged(run, command, tables, tmp_path, capsys):
     other = tmp_path / "other"
     assert main(["train", "--output", str(other), *command, *FAST, "--seed", "3"]) == 0

@@ -59,6 +59,7 @@ def score(
     user: str | None = None,
     history_table: str | None = None,
     profile: str | None = None,
+    context: str | None = None,
     request_time: int | None = None,
     json: bool = False,
 ) -> None:
@@ -72,6 +73,7 @@ def score(
         history_table: a history as a CSV, TSV, Parquet or JSON-lines file with a column item and perhaps time (dates,
             or numbers in the time_unit of the training), and rating or action
         profile: what is known about the person, as gender=F,age=25; with a user in place of what the data says
+        context: of a model of click tables: what is known of the request, as hour=1,device=web
         request_time: when the answer is wanted, always in seconds since 1970, for a model that reads it
         json: print JSON in place of a table
     """
@@ -80,7 +82,8 @@ def score(
     recommender = recattn.load(run)
     person = _person(recommender, user, history, history_table, profile)
     asked = [recommender.items.parse(text) for text in _split(candidates)]
-    answer = recommender.score(asked, **person, request_time=request_time)
+    told = None if context is None else _fields("context", context)
+    answer = recommender.score(asked, **person, context=told, request_time=request_time)
     _show(answer, json)
 
 
@@ -94,24 +97,24 @@ def _person(
     return {
         "user": None if user is None else recommender.users.parse(user),
         "history": told if history is None else recommender.items.read(_split(history)),
-        "profile": None if profile is None else _fields(profile),
+        "profile": None if profile is None else _fields("profile", profile),
     }
 
 
-def _fields(text: str) -> dict[str, str]:
+def _fields(flag: str, text: str) -> dict[str, str]:
     """``gender=F,"city=Bergen, Norway"`` as a mapping: pairs of CSV, each split at its first equals sign."""
     example = """as in gender=F,"city=Bergen, Norway\""""
     try:
         pairs = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
-        raise ConfigError(f"--profile {text!r} cannot be read ({error}); it is field=value, {example}") from error
+        raise ConfigError(f"--{flag} {text!r} cannot be read ({error}); it is field=value, {example}") from error
     fields: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not name or not equals:
-            raise ConfigError(f"--profile: {pair!r} is not field=value; a value with a comma is quoted, {example}")
+            raise ConfigError(f"--{flag}: {pair!r} is not field=value; a value with a comma is quoted, {example}")
         if name in fields:
-            raise ConfigError(f"--profile: {name} is given twice")
+            raise ConfigError(f"--{flag}: {name} is given twice")
         fields[name] = value
     return fields
 

@@ -1,4 +1,4 @@
-"""Profiles in raw values -> the codes that a saved model reads."""
+"""Profiles, and the context of a request, in raw values -> the codes that a saved model reads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,15 +33,17 @@ def read_profile(
     >>> read_profile(encoder, {"age": "25"})[0].tolist(), read_profile(encoder, {"gender": "X"})[1]
     ([[0, 2]], ["unknown to the model and left out of the profile: gender 'X'"])
     """
-    if not isinstance(profile, Mapping | pd.Series):
-        raise ConfigError(f"profile must be a mapping, field -> value, got {profile!r}")
-    frame = pd.DataFrame({name: pd.Series([value], dtype="object") for name, value in profile.items()}, index=[0])
-    columns = {str(name): to_arrow(frame, name) for name in profile}
+    columns = _one_row("profile", profile)
     codes, notes = _codes(encoder, columns, 1, lambda _: "profile")
     if saved is not None:
         given = np.repeat([name in columns for name in encoder.names], encoder.widths)
         codes = np.where(given, codes, saved)
     return codes, notes
+
+
+def read_context(encoder: FeatureEncoder, context: Mapping[str, Any]) -> tuple[NDArray[np.int32], list[str]]:
+    """(1, columns) codes of what is known of one request, and notes on unknown values, as `read_profile` does."""
+    return _codes(encoder, _one_row("context", context), 1, lambda _: "context", "context")
 
 
 def read_profiles(encoder: FeatureEncoder, profiles: Table) -> tuple["pd.Series[Any]", NDArray[np.int32], list[str]]:
@@ -61,12 +63,23 @@ def read_profiles(encoder: FeatureEncoder, profiles: Table) -> tuple["pd.Series[
     return users, *_codes(encoder, columns, len(users), locate)
 
 
+def _one_row(what: str, fields: Mapping[str, Any]) -> dict[str, pa.ChunkedArray]:
+    if not isinstance(fields, Mapping | pd.Series):
+        raise ConfigError(f"{what} must be a mapping, field -> value, got {fields!r}")
+    frame = pd.DataFrame({name: pd.Series([value], dtype="object") for name, value in fields.items()}, index=[0])
+    return {str(name): to_arrow(frame, name) for name in fields}
+
+
 def _codes(
-    encoder: FeatureEncoder, columns: Mapping[str, pa.ChunkedArray], rows: int, locate: Locate
+    encoder: FeatureEncoder,
+    columns: Mapping[str, pa.ChunkedArray],
+    rows: int,
+    locate: Locate,
+    what: str = "profile",
 ) -> tuple[NDArray[np.int32], list[str]]:
     foreign = [name for name in columns if name not in encoder.names]
     if foreign:
-        raise ConfigError(f"the profile has no field {foreign[0]!r}; its fields are {', '.join(encoder.names)}")
+        raise ConfigError(f"the {what} has no field {foreign[0]!r}; its fields are {', '.join(encoder.names)}")
     values = pd.DataFrame({name: feature(column, name, locate) for name, column in columns.items()}, index=range(rows))
     codes = encoder.transform(values)
     unknown: list[str] = []
@@ -75,4 +88,4 @@ def _codes(
             strange = values[name][values[name].notna() & (part == 0).all(1)].unique().tolist()
             more = f" and {len(strange) - _NAMED} more" * (len(strange) > _NAMED)
             unknown += [f"{name} {', '.join(map(repr, strange[:_NAMED]))}{more}"] * bool(strange)
-    return codes, [f"unknown to the model and left out of the profile: {'; '.join(unknown)}"] * bool(unknown)
+    return codes, [f"unknown to the model and left out of the {what}: {'; '.join(unknown)}"] * bool(unknown)

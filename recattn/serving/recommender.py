@@ -23,7 +23,7 @@ from recattn.serving.answer import Answer, Reason, Scored
 from recattn.serving.artefact import Artefact, load_artefact
 from recattn.serving.raw_history import read_histories, read_history
 from recattn.serving.raw_ids import read_ids
-from recattn.serving.raw_profile import read_profile
+from recattn.serving.raw_profile import read_context, read_profile
 from recattn.serving.raw_table import Table
 from recattn.serving.retriever import RETRIEVED, Retriever, check_agreement, check_stages, find_retriever
 
@@ -47,6 +47,9 @@ class Recommender:
     A model that is time_aware is told when the request comes by ``request_time``, in seconds since 1970; without it the
     request is taken to come with the last event. Events after the request are left out, and the answer's notes say how
     many. Of a history without times such a model is told nothing. Any other model raises ConfigError.
+
+    What a model of click tables reads of a request alone is told to `score` by ``context``, column -> raw value. The
+    catalogue is ranked without it; what is not told counts as unknown, and the answer's notes say so.
 
     retriever: finds the candidates, ``retrieve`` of them, that the model then puts in order, by its own scores or by
         these + blend × the retriever's; None: the model ranks the whole catalogue. Reasons are the model's.
@@ -99,8 +102,9 @@ class Recommender:
         if k > available:
             notes.append(f"k is {k}, but only {available} items are left to recommend")
         values, order = (row[0] for row in best_items(scores[None], min(k, available)))
+        _, untold = self._context(None)
         found = self._answer(events, order, values, source, num_reasons, moment)
-        return Answer(found, source, notes)
+        return Answer(found, source, notes + untold)
 
     def recommend_many(
         self,
@@ -161,6 +165,7 @@ class Recommender:
         user: RawId | None = None,
         history: Sequence[RawId] | Table | None = None,
         profile: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
         num_reasons: int = 3,
         request_time: int | None = None,
     ) -> Answer:
@@ -171,13 +176,20 @@ class Recommender:
         numbers = torch.from_numpy(self.items.encode(asked).astype(np.int64))
         moment = self._moment(request_time)
         events, notes = self._history(user, history, profile, moment)
-        if self.pipeline is None or int(events.lengths[0]) == 0:
+        codes, more = self._context(context)
+        scores: Tensor
+        if int(events.lengths[0]) == 0 or (self.pipeline is None and codes is None):
             scores, source = self._catalogue_scores(events, moment, filter_seen=False)
             scores = scores[numbers]
         else:
             with torch.no_grad():
-                scores, source = self.pipeline.score(events, numbers[None], _moments(moment, 1))[0], "model"
-        return Answer(self._answer(events, numbers, scores, source, num_reasons, moment), source, notes)
+                if self.pipeline is None:
+                    scores = self.model(self._batch(events, numbers, moment, codes))[0]
+                else:
+                    scores = self.pipeline.score(events, numbers[None], _moments(moment, 1))[0]
+            source = "model"
+        found = self._answer(events, numbers, scores, source, num_reasons, moment, codes)
+        return Answer(found, source, notes + more)
 
     def _history(
         self,
@@ -214,6 +226,21 @@ class Recommender:
             raise ConfigError(f"request_time is given, but {name} reads no time of the request: leave it out")
         return moment
 
+    def _context(self, context: Mapping[str, Any] | None) -> tuple[Tensor | None, list[str]]:
+        """(columns,) codes of a request's context, None where none is told or read; and notes."""
+        table, read = self.artefact.table, bool(getattr(self.model, "context_sizes", ()))
+        if table is None or not read or self.pipeline is not None:
+            if context is not None:
+                raise ConfigError("context is given, but the model reads none: leave it out")
+            return None, []
+        told = {} if context is None else dict(context)
+        untold = [name for name in table.context.names if name not in told]
+        notes = [f"not told of the request, so that it counts as unknown: {', '.join(untold)}"] * bool(untold)
+        if context is None:
+            return None, notes
+        codes, unknown = read_context(table.context, told)
+        return torch.from_numpy(codes[0].astype(np.int64)), unknown + notes
+
     def _numbers(self, name: str, users: Sequence[RawId]) -> NDArray[np.int64]:
         """Which users of the saved histories they are, from 0."""
         return self.users.encode(read_ids(self.users, name, users)).astype(np.int64) - 1
@@ -248,14 +275,13 @@ class Recommender:
         source: str,
         num_reasons: int,
         moment: int | None,
+        context: Tensor | None = None,
     ) -> list[Scored]:
         check_count("num_reasons", num_reasons, least=0)
         reasons: list[list[Reason]] = [[] for _ in numbers]
         if source == "model" and num_reasons and len(numbers):
-            moments = _moments(moment, 1)
-            moments = None if moments is None else moments[:, None].expand(1, len(numbers))
             with torch.no_grad():
-                brought = self.model.contributions(RankingBatch(events, numbers[None], request_time=moments))[0]
+                brought = self.model.contributions(self._batch(events, numbers, moment, context))[0]
             reasons = [self._reasons(events, row, num_reasons) for row in brought]
         ids = self.items.decode(numbers.numpy())
         titles = [self.items.title(int(number)) for number in numbers]
@@ -263,6 +289,13 @@ class Recommender:
             Scored(raw, title, float(score), because)
             for raw, title, score, because in zip(ids, titles, scores, reasons, strict=True)
         ]
+
+    @staticmethod
+    def _batch(events: History, numbers: Tensor, moment: int | None, context: Tensor | None) -> RankingBatch:
+        """One person who is asked about these items, in this context."""
+        moments = None if moment is None else torch.full((1, len(numbers)), moment)
+        told = None if context is None else context.expand(1, len(numbers), -1)
+        return RankingBatch(events, numbers[None], request_time=moments, context=told)
 
     def _reasons(self, events: History, brought: Tensor, count: int) -> list[Reason]:
         """The events that spoke most for the candidate; none that spoke against it."""
