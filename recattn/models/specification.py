@@ -120,7 +120,7 @@ def find_factory(path: str) -> Callable[..., nn.Module]:
             f"{path!r} is not a model of recattn: expected recattn.models.NAME, with layers recattn.nn.NAME"
         )
     module = importlib.import_module(module_name)
-    factory = getattr(module, name, None) if name in module.__all__ else None
+    factory: Any = getattr(module, name, None) if name in module.__all__ else None
     if not _makes(factory, nn.Module):
         raise ConfigError(f"{path!r} does not exist: {module_name} has {', '.join(sorted(module.__all__))}")
     found: Callable[..., nn.Module] = factory
