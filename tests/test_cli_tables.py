@@ -116,6 +116,8 @@ def test_what_is_new_in_a_table_is_known_by_its_features(run, tables, tmp_path, 
     frame["item_id"] = "9" + frame["item_id"]
     frame["item_history"] = ["^".join("9" + item for item in text.split("^")) for text in frame["item_history"]]
     frame.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "new.csv")]) == 0
+    assert f"{len(frame):,} candidates" in capsys.readouterr().out.splitlines()[-1]
     found = measured([run, "--data", tmp_path / "new.csv"], capsys)
     assert found["metrics"]["auc"]["mean"] > 0.75
     assert found["users"] == frame["user_id"].nunique()

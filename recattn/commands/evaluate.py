@@ -47,10 +47,15 @@ def evaluate(
     from recattn.evaluation import fit_floors, report_line, report_rows, write_result
     from recattn.evaluation.calibration_plot import plot_calibration
 
+    for argument, value in (("delimiter", delimiter), ("encoding", encoding)):
+        if data is None and value is not None:
+            raise ConfigError(f"{argument} is {value!r}, but there is no table to read: name one (--data)")
     serving.check_stages(retriever, retrieve, blend)
     artefacts = [serving.load_artefact(run) for run in runs]
     tabled = artefacts[0].table is not None
     clicked = artefacts[0].clicks is not None and not catalogue and retriever is None
+    if catalogue and artefacts[0].clicks is None and not tabled:
+        raise ConfigError(f"catalogue: {runs[0]} was trained to rank the whole catalogue, and does: leave it out")
     if baselines and clicked:
         raise ConfigError("baselines rank the catalogue, and the model was trained on clicks: add --catalogue")
     if tabled and data is None:
@@ -95,3 +100,6 @@ def evaluate(
         for line in serving.stage_lines(first):
             out.print(line)
     out.print(report_line(first, part))
+    if tabled:
+        counts = ", ".join(f"{count:,} {what}" for what, count in (first.clicks or {})["unknown"].items())
+        out.print(f"unknown from training: {counts}")

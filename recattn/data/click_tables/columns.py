@@ -52,6 +52,15 @@ class ClickColumns:
     ignored: Sequence[str] = ()
     separator: str = "^"
 
+    def check_ignored(self, place: str, names: Sequence[str]) -> None:
+        """Raise DataError naming ``place`` for an ignored column that is not there."""
+        for number, name in enumerate(self.ignored):
+            if name not in names:
+                shown = ", ".join(map(repr, names))
+                raise DataError(
+                    f"{place}: there is no column {name!r}, which ignored[{number}] names; the columns are {shown}"
+                )
+
     def roles(self, place: str, names: Sequence[str]) -> Roles:
         """The roles of the columns ``names``.
 

@@ -65,7 +65,10 @@ def read_click_table(
     reader: _Reader | None = None
     for path in paths:
         file = open_table(path, delimiter=delimiter, encoding=encoding)
-        roles = columns.roles(file.top, file.names())
+        names = file.names()
+        if fitted is None:  # a table to be measured on need not have what is not read
+            columns.check_ignored(file.top, names)
+        roles = columns.roles(file.top, names)
         reader = reader or _Reader(columns, roles, fitted)
         reader.check(roles, file.top)
         for start, block in _blocks(file, roles, columns.separator):

@@ -234,6 +234,7 @@ def test_columns_of_any_name(write):
         ("label,user_id,item_id,item_history,label", None, "line 1: more than one column is called 'label'"),
         ("label,user_id,item_id,item_history,x_history", None, "'x_history' belongs to no column: .*'x_id' nor 'x'"),
         ("label,user_id,item_id,item_history", ClickColumns(context=["hour"]), r"no column 'hour', which context\[0\]"),
+        ("label,user_id,item_id,item_history", ClickColumns(ignored=["x"]), r"no column 'x', which ignored\[0\]"),
         ("label,user_id,item_id,item_history", ClickColumns(context=["label"]), "'label' is named for two roles"),
         ("label,user_id,item_id,item_history", ClickColumns(features={"x": "xs"}), "no column 'xs', which features"),
         ("label,user_id,item_id,item_history", None, "is empty: it names columns, but has no rows"),
