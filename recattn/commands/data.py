@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from recattn.commands.console import log, make_table, out
-from recattn.errors import ConfigError
+from recattn.commands.unused import check_unused
 
 
 def data(
@@ -83,11 +83,7 @@ def data(
         "context_columns": context_columns,
         "ignored_columns": ignored_columns,
     }
-    for argument, value in (of_events if layout == "clicks" else of_clicks).items():
-        if value is not None:
-            raise ConfigError(
-                f"{argument} is {value!r}, but layout {layout or 'events'!r} has no use for it: leave it out"
-            )
+    check_unused(f"layout {layout or 'events'!r}", of_events if layout == "clicks" else of_clicks)
     if layout == "clicks":
         from recattn.commands.click_flags import click_columns
         from recattn.data.click_tables import read_click_table

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recattn.commands.console import log
+from recattn.commands.unused import check_unused
 from recattn.data import (
     Clicks,
     Encoders,
@@ -18,7 +19,7 @@ from recattn.data import (
 )
 from recattn.data.click_tables import ClickColumns, ClickTables, read_click_table
 from recattn.errors import ConfigError
-from recattn.training.objective import check_unused, samples_of
+from recattn.training.objective import samples_of
 
 
 @dataclass(frozen=True)

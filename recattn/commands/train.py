@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recattn.commands.console import command_line, log, out
+from recattn.commands.unused import check_unused
 from recattn.errors import ConfigError
 
 DEFAULT_MODEL = "recattn.models.TargetAttention"
@@ -147,7 +148,7 @@ def train(
     from recattn.models import build_ranker, describe
     from recattn.serving import Artefact, check_place, save_artefact
     from recattn.training import data_arguments, fit
-    from recattn.training.objective import check_unused, task_of, validate
+    from recattn.training.objective import task_of, validate
 
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed must be 0 to 2^32 - 1, got {seed}")

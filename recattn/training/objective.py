@@ -18,16 +18,6 @@ FEW_NEGATIVES = 32
 """Of next items, for a model that keeps many numbers for each (candidate, event): the catalogue would not fit."""
 
 
-def check_unused(what: str, arguments: Mapping[str, object]) -> None:
-    """Raise ConfigError where an argument is given (not None) that ``what`` has no use for.
-
-    >>> check_unused("objective 'clicks'", {"positions": None})
-    """
-    for name, value in arguments.items():
-        if value is not None:
-            raise ConfigError(f"{name} is {value!r}, but {what} has no use for it: leave it out")
-
-
 def samples_of(
     split: Split,
     *,

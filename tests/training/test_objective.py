@@ -9,17 +9,9 @@ from recattn.errors import ConfigError, DataError
 from recattn.evaluation import evaluate
 from recattn.models import SASRec, TargetAttention
 from recattn.training import ClickTask, NextItemTask
-from recattn.training.objective import check_unused, samples_of, task_of, validate
+from recattn.training.objective import samples_of, task_of, validate
 
 DEFAULTS = {"loss": None, "num_negatives": None, "monitor": None, "learning_rate": 0.01, "weight_decay": 0.1}
-
-
-def test_what_an_objective_has_no_use_for_is_refused():
-    check_unused("objective 'next_item'", {"threshold": None})
-    with pytest.raises(
-        ConfigError, match=r"threshold is 3\.0, but objective 'next_item' has no use for it: leave it out"
-    ):
-        check_unused("objective 'next_item'", {"monitor": None, "threshold": 3.0})
 
 
 def test_samples_are_made_or_read(cycle, needle, tmp_path):
