@@ -43,8 +43,9 @@ def read_click_table(
         are numbered on after theirs; ``unknown`` of the table counts both.
 
     Raises DataError naming file and line for a column that is missing, a label that is not 0 or 1, a user, candidate or
-    event without an id, lists of different length, and an item with two values of one feature (name that column as
-    context, if it is one); ConfigError where there is no path, or ``columns`` beside ``fitted``, which has its own.
+    event without an id, lists of different length or divided by something else, and an item with two values of one
+    feature (name that column as context, if it is one); ConfigError where there is no path, or ``columns`` beside
+    ``fitted``, which has its own.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -87,6 +88,10 @@ def _blocks(file: TableFile, roles: Roles, separator: str) -> Iterator[tuple[int
             block = split_block(part, roles, lambda row: file.where(first + row), separator=separator, before=last)  # noqa: B023 - called at once
             yield start, block
             start, last = start + part.num_rows, block.last
+
+
+SEPARATORS = (" ", ",", "|", ";", "^")
+"""What stands between the members of a list, in one table or another."""
 
 
 class _Reader:
@@ -166,6 +171,8 @@ class _Reader:
         """Everything that was added."""
         vocabulary, numbers = (self.fitted, None) if self.fitted is not None else self._fit()
         users, candidates, events = map(np.concatenate, (self.whose, self.candidates, self.events))
+        if self.fitted is None and max(lengths.max(initial=0) for lengths in self.lengths) <= 1:
+            self._check_separator(candidates, events)
         known_users, known_items = len(vocabulary.users), len(vocabulary.items)
         unknown = {
             "users of histories": int((users > known_users).sum()),
@@ -197,6 +204,20 @@ class _Reader:
             vocabulary,
             unknown,
         )
+
+    def _check_separator(self, candidates: NDArray[np.int32], events: NDArray[np.int32]) -> None:
+        """Raise DataError where no history is a list, and most hold what divides the lists of others."""
+        texts, expected = self.items.texts, self.columns.separator
+        asked, met = texts[np.unique(candidates)], texts[np.setdiff1d(events, candidates)]
+        for other in SEPARATORS:
+            divides = (
+                met.str.contains(other, regex=False).mean() > 0.5 and not asked.str.contains(other, regex=False).any()
+            )
+            if divides and other != expected:
+                raise DataError(
+                    f"no {self.roles.history!r} has a {expected!r} between its events, but most have a {other!r}: "
+                    f"name it with separator={other!r} (--history-separator)"
+                )
 
     def _fit(self) -> tuple[ClickVocabulary, tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """The vocabulary, in sorted order; and the numbers there of the users and items by those of first sight."""

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -243,6 +244,23 @@ def test_columns_of_any_name(write):
 def test_columns_that_cannot_be_are_named(write, head, columns, message):
     with pytest.raises(DataError, match="train.csv.*" + message):
         read_click_table(write([], head=head.split(",")), columns=columns)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "|", ";"])
+def test_lists_that_are_divided_by_something_else_are_told(tmp_path, separator):
+    path = tmp_path / "train.csv"
+    rows = [{"label": 1, "user_id": n, "item_id": n, "item_history": separator.join("123"[: n % 4])} for n in range(9)]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    with pytest.raises(DataError, match=f"between its events, but most have a .{re.escape(separator)}.: name it with"):
+        read_click_table(path)
+    assert read_click_table(path, columns=ClickColumns(separator=separator)).histories.lengths.max() == 3
+
+
+def test_single_events_whose_ids_have_spaces_are_no_lists(tmp_path):
+    path = tmp_path / "train.csv"
+    rows = [{"label": 1, "user_id": n, "item_id": f"No {n}", "item_history": f"No {n + 5}"} for n in range(9)]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    assert read_click_table(path).histories.lengths.tolist() == [1] * 9
 
 
 def test_arguments_that_cannot_be_are_refused(write):
