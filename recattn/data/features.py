@@ -180,10 +180,10 @@ def _places(categories: Sequence[str], text: "pd.Series[Any]") -> NDArray[np.int
     """
     known = pd.Index(list(categories), dtype="str")
     places = known.get_indexer(pd.Index(text))
-    if (places < 0).any():
+    strange = (places < 0) & text.notna().to_numpy()
+    if strange.any():
         alike = {value: place for place, value in reversed(list(enumerate(_one_spelling(known.to_series()))))}
-        other = _one_spelling(text).map(alike).fillna(-1).to_numpy(np.intp)
-        places = np.where(places < 0, other, places)
+        places[strange] = _one_spelling(text[strange]).map(alike).fillna(-1).to_numpy(np.intp)
     return places
 
 
