@@ -293,9 +293,11 @@ class Recommender:
     @staticmethod
     def _batch(events: History, numbers: Tensor, moment: int | None, context: Tensor | None) -> RankingBatch:
         """One person who is asked about these items, in this context."""
-        moments = None if moment is None else torch.full((1, len(numbers)), moment)
+        moments = _moments(moment, len(numbers))
         told = None if context is None else context.expand(1, len(numbers), -1)
-        return RankingBatch(events, numbers[None], request_time=moments, context=told)
+        return RankingBatch(
+            events, numbers[None], request_time=None if moments is None else moments[None], context=told
+        )
 
     def _reasons(self, events: History, brought: Tensor, count: int) -> list[Reason]:
         """The events that spoke most for the candidate; none that spoke against it."""

@@ -22,6 +22,9 @@ from recattn.data.table_files import TableFile, open_table
 from recattn.data.vocabulary import Vocabulary
 from recattn.errors import ConfigError, DataError
 
+SEPARATORS = (" ", ",", "|", ";", "^")
+"""What stands between the members of a list, in one table or another."""
+
 
 def read_click_table(
     *paths: str | Path,
@@ -88,10 +91,6 @@ def _blocks(file: TableFile, roles: Roles, separator: str) -> Iterator[tuple[int
             block = split_block(part, roles, lambda row: file.where(first + row), separator=separator, before=last)  # noqa: B023 - called at once
             yield start, block
             start, last = start + part.num_rows, block.last
-
-
-SEPARATORS = (" ", ",", "|", ";", "^")
-"""What stands between the members of a list, in one table or another."""
 
 
 class _Reader:
@@ -209,11 +208,9 @@ class _Reader:
         """Raise DataError where no history is a list, and most hold what divides the lists of others."""
         texts, expected = self.items.texts, self.columns.separator
         asked, met = texts[np.unique(candidates)], texts[np.setdiff1d(events, candidates)]
-        for other in SEPARATORS:
-            divides = (
-                met.str.contains(other, regex=False).mean() > 0.5 and not asked.str.contains(other, regex=False).any()
-            )
-            if divides and other != expected:
+        for other in (separator for separator in SEPARATORS if separator != expected):
+            of_asked, of_met = (some.str.contains(other, regex=False) for some in (asked, met))
+            if of_met.mean() > 0.5 and not of_asked.any():
                 raise DataError(
                     f"no {self.roles.history!r} has a {expected!r} between its events, but most have a {other!r}: "
                     f"name it with separator={other!r} (--history-separator)"
