@@ -292,8 +292,10 @@ def test_rows_in_any_order_are_sorted_by_the_column_called_time(table, tmp_path,
     head = "user,item,rating,time,action"
     shuffled = "\n".join([head, *(f"{line},view" for line in sorted(lines[1:], reverse=True))]) + "\n"
     (tmp_path / "x.csv").write_text(shuffled)
-    assert main(["train", "--output", str(tmp_path / "run"), "--data", str(tmp_path / "x.csv"), *TRAIN]) == 0
+    data = ["--data", str(tmp_path / "x.csv"), "--time-unit", "s"]
+    assert main(["train", "--output", str(tmp_path / "run"), *data, *TRAIN]) == 0
     assert "columns not read: action" in capsys.readouterr().err.splitlines()
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["time_unit"] == "s"
     assert main(["recommend", str(tmp_path / "run"), "--user", "u0", "--k", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["items"][0]["item"] == 100 + 9
     without = ["--time-column", "", "--rating-column", "", "--action-column", ""]

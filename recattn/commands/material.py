@@ -79,8 +79,8 @@ def of_events(
         "split": {"name": divided.name, "arguments": dict(divided.arguments), "hash": divided.hash},
         "ties": ties,
     }
-    if reading["time_column"] is not None:
-        about["time_unit"] = reading["time_unit"] or "s"
+    if "time_unit" in reading:
+        about["time_unit"] = reading["time_unit"]
     if clicks is not None:
         about["clicks"] = {"labels": clicks.labels, "hashes": clicks.hashes}
     kept = {"users": encoded.users, "items": encoded.items, "histories": divided.histories, "encoders": encoders}

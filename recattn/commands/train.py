@@ -2,9 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from recattn.commands.console import command_line, log, out
+from recattn.commands.data_flags import DataFlags, click_columns, reads_clicks
 from recattn.commands.unused import check_unused
 from recattn.errors import ConfigError
 
@@ -18,26 +19,7 @@ def train(
     output: str,
     data: str = "ml-100k",
     model: dict[str, Any] | None = None,
-    data_dir: str | None = None,
-    source: str | None = None,
     verify: bool = True,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    time_column: str | None = None,
-    title_column: str | None = None,
-    action_column: str | None = None,
-    item_table: str | None = None,
-    user_table: str | None = None,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
-    layout: Literal["events", "sequences", "clicks"] | None = None,
-    label_column: str | None = None,
-    history_column: str | None = None,
-    history_separator: str | None = None,
-    context_columns: str | None = None,
-    ignored_columns: str | None = None,
     validation_table: str | None = None,
     validation_share: float | None = None,
     min_item_events: int = 1,
@@ -68,6 +50,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    **reading: Unpack[DataFlags],
 ) -> None:
     """Train a model, keep the weights that were best on the validation part, and save it as a folder.
 
@@ -75,29 +58,7 @@ def train(
         output: folder for the trained model
         data: name of a data set (see `recattn data`) or path of a CSV, TSV, Parquet or JSON-lines table
         model: class and arguments of the model, for example recattn.models.DIN
-        data_dir: folder that data sets are kept in
-        source: a folder, archive or file of the named data set that you have already
         verify: --no-verify accepts files that differ from the published ones, and says so
-        user_column: column of a table that holds the user (default: user, of a click table user_id)
-        item_column: column that holds the item, of a click table the candidate (default: item, or item_id)
-        rating_column: column that holds the rating (default: rating, if there is one; '' for none)
-        time_column: column that holds the time (default: time, if there is one; '' for none)
-        title_column: column that holds the item's title, if there is one; of item_table where that is given
-        action_column: column that holds the kind of event (view, cart, purchase), read in place of a rating (default:
-            action, if there is one and no rating; '' for none)
-        item_table: a table with one row for each item, in whose columns its features stand
-        user_table: the same for users, whose features are their profile
-        delimiter: of a text table (default: by the file's name)
-        encoding: of a text table
-        time_unit: of numbers in the time column
-        layout: events, one a row (default); sequences, a line a user: the user, then the items, oldest first; or
-            clicks, a click table: a row is a label, a user, a candidate and the history as a list
-        label_column: of a click table, the column that holds the label, 0 or 1 (default: label)
-        history_column: the column that holds the items of the history (default: item_history)
-        history_separator: what stands between the members of a list in text (default: ^)
-        context_columns: what is known of a row alone, names separated by commas (default: all columns of no other use;
-            a column X_id or X with an X_history is a feature of items)
-        ignored_columns: columns that are not read, names separated by commas
         validation_table: a second click table, whose rows choose the epoch
         validation_share: in place of it the share of users that are held out for that, such as 0.1
         min_item_events: leave out the items that have fewer events
@@ -141,7 +102,6 @@ def train(
     """
     import torch
 
-    from recattn.commands.click_flags import click_columns
     from recattn.commands.material import of_events, of_table
     from recattn.data import Split
     from recattn.evaluation import hardware, peak_rss_mb, versions
@@ -152,35 +112,18 @@ def train(
 
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed must be 0 to 2^32 - 1, got {seed}")
-    tabled = layout == "clicks"
+    tabled = reads_clicks(reading)
     clicked = tabled or objective == "clicks"
-    reading: dict[str, Any] = {
-        "source": source,
-        "rating_column": rating_column,
-        "time_column": time_column,
-        "title_column": title_column,
-        "action_column": action_column,
-        "item_table": item_table,
-        "user_table": user_table,
-        "time_unit": time_unit,
-    }
     sampling: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
     sampling["samples"] = samples
-    columns: dict[str, Any] = {
-        "label_column": label_column,
-        "history_column": history_column,
-        "history_separator": history_separator,
-        "context_columns": context_columns,
-        "ignored_columns": ignored_columns,
-    }
     held: dict[str, Any] = {"validation_table": validation_table, "validation_share": validation_share}
     if tabled:
         cut: dict[str, Any] = {"min_item_events": None if min_item_events == 1 else min_item_events, "split": split}
         cut |= {"ties": None if ties == "file" else ties, "objective": None if objective == "clicks" else objective}
         cut["target"] = target
-        check_unused("layout 'clicks'", {**reading, **cut, **sampling})
+        check_unused("layout 'clicks'", {**cut, **sampling})
     else:
-        check_unused(f"layout {layout or 'events'!r}", {**columns, **held})
+        check_unused(f"layout {reading.get('layout', 'events')!r}", held)
     of_next_items = {"loss": loss, "num_negatives": num_negatives, "positions": positions, "refit": refit or None}
     of_clicks = {**sampling, "monitor": monitor}
     check_unused(f"objective {'clicks' if clicked else 'next_item'!r}", of_next_items if clicked else of_clicks)
@@ -191,13 +134,12 @@ def train(
         raise ConfigError(
             f"an interrupted training is in {checkpoints}: add --resume to go on, or --overwrite to drop it"
         )
-    ids = {"user_column": user_column, "item_column": item_column}
-    text: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
     if tabled:
-        material = of_table(data, columns=click_columns(**ids, **columns), **text, **held)
+        text: dict[str, Any] = {"delimiter": reading.get("delimiter"), "encoding": reading.get("encoding")}
+        material = of_table(data, columns=click_columns(reading), **text, **held)
     else:
         material = of_events(
-            {"data": data, "data_dir": data_dir, "verify": verify, "layout": layout, **ids, **text, **reading},
+            {"data": data, "verify": verify, **reading},
             min_item_events=min_item_events,
             split=split or ("leave_last" if clicked else "leave_one_out"),
             target=target,
@@ -209,7 +151,7 @@ def train(
         log.print(line)
     encoders = material.kept["encoders"]
     if use_features is None:
-        use_features = item_table is not None or (tabled and encoders.items is not None)
+        use_features = "item_table" in reading or (tabled and encoders.items is not None)
     specification = model or {"class_path": DEFAULT_TABLE_MODEL if tabled else DEFAULT_MODEL, "init_args": {}}
     torch.manual_seed(seed)
     ranker = build_ranker(
