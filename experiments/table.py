@@ -254,6 +254,21 @@ def next_item_top10() -> str:
     return "\n".join(lines)
 
 
+def next_item_curves() -> str:
+    """For each side of benchmarks/next_item_curves.json: minutes until an epoch reached a quality, and the best one."""
+    wanted = (0.15, 0.16, 0.17)
+    head = ["SASRec of", *(f"minutes to {value:.2f}" for value in wanted), "best NDCG@10", "in minute", "of"]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for name, side in read_benchmark("next_item_curves").items():
+        points = side["points"]
+        reached = (next((p["minutes"] for p in points if p["ndcg@10"] >= value), None) for value in wanted)
+        best = max(points, key=lambda point: point["ndcg@10"])
+        cells = ["not reached" if minutes is None else f"{minutes:.1f}" for minutes in reached]
+        cells += [f"{best['ndcg@10']:.4f}", f"{best['minutes']:.1f}", f"{points[-1]['minutes']:.1f}"]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def next_item_data_path() -> str:
     """A row for each loss: batches that the data path of benchmarks/next_item_speed.json makes, batches trained on."""
     lines = ["| loss | batches made per second | batches trained on | ratio |", "|---|---:|---:|---:|"]
@@ -295,6 +310,7 @@ def main() -> None:
         ("ranker-history", ranker_history()),
         ("next-item-top10", next_item_top10()),
         ("next-item-data-path", next_item_data_path()),
+        ("next-item-curves", next_item_curves()),
         ("large-catalogue", large_catalogue()),
     ):
         update_readme_table(page, name, table)

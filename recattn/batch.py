@@ -4,6 +4,7 @@ Conventions (checked by ``tests/contracts``): item id 0 is padding; histories ru
 on the right; a mask is boolean with ``True`` for a real event; times are whole seconds since 1970 (int64).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,15 +48,33 @@ class History(NamedTuple):
             return self
         lengths = self.lengths.clamp(max=count)
         steps = torch.arange(count, device=self.items.device)
-        # Rows of padding at the end read their own first column again: it is set to 0 below.
-        index = torch.where(steps < lengths[:, None], (self.lengths - lengths)[:, None] + steps, 0)
         real = steps < lengths[:, None]
+        # Rows of padding at the end read their own first column again: it is set to 0 below.
+        index = torch.where(real, (self.lengths - lengths)[:, None] + steps, 0)
+        return self.rearranged(lambda values: values.gather(1, index) * real, lengths)
+
+    def rearranged(self, change: Callable[[Tensor], Tensor], lengths: Tensor) -> "History":
+        """Other events of the same users: ``change`` makes them of items, times and ratings alike.
+
+        >>> history = History(torch.tensor([[5, 7]]), torch.tensor([2]), times=torch.tensor([[10, 20]]))
+        >>> history.rearranged(lambda values: values[:, :1], torch.tensor([1])).times.tolist()
+        [[10]]
+        """
         return self._replace(
-            items=self.items.gather(1, index) * real,
+            items=change(self.items),
             lengths=lengths,
-            times=None if self.times is None else self.times.gather(1, index) * real,
-            ratings=None if self.ratings is None else self.ratings.gather(1, index) * real,
+            times=None if self.times is None else change(self.times),
+            ratings=None if self.ratings is None else change(self.ratings),
         )
+
+    def rows(self, some: slice) -> "History":
+        """Some of the users.
+
+        >>> History(torch.tensor([[5, 7], [4, 0]]), torch.tensor([2, 1])).rows(slice(1, 2)).items.tolist()
+        [[4, 0]]
+        """
+        kept = self.rearranged(lambda values: values[some], self.lengths[some])
+        return kept._replace(profile=None if self.profile is None else self.profile[some])
 
 
 class RankingBatch(NamedTuple):

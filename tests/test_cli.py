@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recattn.cli import main
@@ -55,6 +56,25 @@ def test_tables_for_people_name_models_titles_and_reasons(run, capsys):
     assert all(name in shown for name in ("TargetAttention", "popularity", "item-knn", "ease", "transitions"))
     assert main(["recommend", str(run), "--history", "103,104"]) == 0
     assert "drew on most" in capsys.readouterr().out
+
+
+def test_everybodys_items_are_written_to_a_file(run, tmp_path, capsys):
+    best = tmp_path / "best.csv"
+    assert main(["recommend", str(run), "--k", "2", "--output", str(best)]) == 0
+    assert "80 items for 40 users" in capsys.readouterr().err
+    table = pd.read_csv(best)
+    assert table.columns.tolist() == ["user", "rank", "item", "score"]
+    assert table[table["user"] == "u0"]["item"].iloc[0] == 100 + 9
+    visits = tmp_path / "visits.csv"
+    visits.write_text("user,item\nnew,103\nnew,104\nother,999\n")
+    asked = ["--history-table", str(visits), "--k", "1", "--output", str(tmp_path / "some.jsonl")]
+    assert main(["recommend", str(run), *asked]) == 0
+    assert "999" in capsys.readouterr().err
+    assert pd.read_json(tmp_path / "some.jsonl", lines=True)["user"].tolist() == ["new", "other"]
+    assert main(["recommend", str(run), "--user", "u0", "--output", str(best)]) == 2
+    assert "user is 'u0', but output, a file for everybody, has no use for it" in capsys.readouterr().err
+    assert main(["recommend", str(run), "--output", str(tmp_path / "best.xls")]) == 2
+    assert "suffix" in capsys.readouterr().err
 
 
 def test_results_are_kept_as_files(run, tmp_path):

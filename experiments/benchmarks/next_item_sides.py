@@ -195,6 +195,7 @@ def watcher(callback, course, events, score):
 
     score: (users, 200) item numbers, left-padded with 0 -> scores (users, num_items + 1).
     """
+    borrowed("ranks"), borrowed("metrics")  # what is not there is missed now, not after an epoch
 
     class Watcher(callback):
         def on_train_epoch_start(self, *_):

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from recattn.commands.console import log, out, print_json
+from recattn.commands.unused import check_unused
 from recattn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def recommend(
     retrieve: int = 200,
     blend: float = 0.0,
     request_time: int | None = None,
+    output: str | None = None,
     json: bool = False,
 ) -> None:
-    """Print the k best items for a user, with the events of the history that each drew on most.
+    """Print the k best items for a user, with the events of the history that each drew on most; or write everybody's.
 
     Args:
         run: folder of a trained model
@@ -42,11 +44,28 @@ def recommend(
         retrieve: how many items the retriever hands on
         blend: weight of the retriever's scores beside the run's; evaluate --blend chooses one
         request_time: when the answer is wanted, always in seconds since 1970, for a model that reads it
+        output: file (.csv, .tsv, .jsonl or .parquet) for the items of all users, or of those in the column user of
+            history_table: user, rank, item and score, without reasons
         json: print JSON in place of a table
     """
     import recattn
 
+    write = None
+    if output is not None:
+        from recattn.data.table_files import table_writer
+
+        one = {"user": user, "history": history, "profile": profile, "json": json or None}
+        check_unused("output, a file for everybody,", one)
+        write = table_writer(output)
     recommender = recattn.load(run, retriever=retriever, retrieve=retrieve, blend=blend)
+    if write is not None:
+        told = None if history_table is None else Path(history_table)
+        table = recommender.recommend_many(histories=told, k=k, request_time=request_time)
+        write(table)
+        for note in table.attrs["notes"]:
+            log.print(note)
+        log.print(f"{len(table):,} items for {table['user'].nunique():,} users are in {output}")
+        return
     person = _person(recommender, user, history, history_table, profile)
     answer = recommender.recommend(**person, k=k, request_time=request_time)
     _show(answer, json)

@@ -115,6 +115,11 @@ class Split:
         )
 
     @property
+    def met(self) -> NDArray[np.bool_]:
+        """(num_items + 1,) which items the training part holds."""
+        return _occurring(self.histories, self.train_lengths)
+
+    @property
     def before_test(self) -> "Split":
         """The same with all that lies before the test part to train on, validation targets among it."""
         return replace(self, train_lengths=self.until_test)
@@ -159,8 +164,7 @@ def make_split(
 
     Raises DataError when nothing is left to train on, or no target to validate or to test.
     """
-    seen = np.zeros(histories.num_items + 1, bool)
-    seen[histories.items[_in_prefix(histories, train_lengths)]] = True
+    seen = _occurring(histories, train_lengths)
     kept, bare, cold = [], [], []
     for targets in (validation, test):
         preceded = targets.positions > 0
@@ -187,6 +191,13 @@ def make_split(
         if count == 0:
             raise DataError(f"the split {name} of {len(histories.items)} events leaves no {what} ({dict(arguments)})")
     return Split(histories, train_lengths, until_test, kept[0], kept[1], name, arguments, summary)
+
+
+def _occurring(histories: Histories, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(num_items + 1,) which items stand in the first ``lengths`` events of each user."""
+    seen = np.zeros(histories.num_items + 1, bool)
+    seen[histories.items[_in_prefix(histories, lengths)]] = True
+    return seen
 
 
 def _in_prefix(histories: Histories, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -1,20 +1,23 @@
 """Files that hold a table, each by its suffix: CSV, TSV, Parquet, JSON lines."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recattn.data.delimited import Delimited
 from recattn.data.jsonlines import JsonLines
-from recattn.errors import DataError
+from recattn.errors import ConfigError, DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON = {".jsonl", ".ndjson", ".json"}
 _PARQUET = {".parquet", ".pq"}
+_KNOWN = ", ".join(sorted({*_DELIMITERS, *_JSON, *_PARQUET}))
 
 
 class TableFile(Protocol):
@@ -67,15 +70,49 @@ def open_table(path: str | Path, *, delimiter: str | None = None, encoding: str 
         raise DataError(f"{path} is a folder; name the file inside of it")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    suffix = (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+    suffix = _suffix(path)
     if suffix in _JSON:
         return _JsonFile(path, JsonLines(path, encoding))
     if suffix in _PARQUET:
         return _ParquetFile(path)
     if delimiter is None and suffix not in _DELIMITERS:
-        known = ", ".join(sorted({*_DELIMITERS, *_JSON, *_PARQUET}))
-        raise DataError(f"{path}: the suffix {suffix!r} is not one of {known} (or pass delimiter= for delimited text)")
+        raise DataError(f"{path}: the suffix {suffix!r} is not one of {_KNOWN} (or pass delimiter= for delimited text)")
     return _TextFile(path, Delimited(path, _DELIMITERS[suffix] if delimiter is None else delimiter, encoding))
+
+
+def table_writer(path: str | Path) -> Callable[[pd.DataFrame], None]:
+    r"""What writes a frame to this file, by its suffix as in `open_table`, text and JSON with .gz packed.
+
+    The file is written under another name and renamed, so that it is there whole or not at all.
+    Raises ConfigError for a suffix that is unknown, before there is anything to write; the writer OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     table_writer(Path(folder, "best.csv"))(pd.DataFrame({"user": [3], "item": [5]}))
+    ...     Path(folder, "best.csv").read_text()
+    'user,item\n3,5\n'
+    """
+    path, suffix = Path(path), _suffix(Path(path))
+    if suffix not in {*_DELIMITERS, *_JSON, *_PARQUET} or (suffix in _PARQUET and path.suffix == ".gz"):
+        raise ConfigError(f"{path}: the suffix of a table is one of {_KNOWN}, got {path.suffix!r}")
+
+    def write(frame: pd.DataFrame) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            fresh = Path(folder, path.name)
+            if suffix in _PARQUET:
+                frame.to_parquet(fresh, index=False)
+            elif suffix in _JSON:
+                frame.to_json(fresh, orient="records", lines=True, force_ascii=False)
+            else:
+                frame.to_csv(fresh, sep=_DELIMITERS[suffix], index=False)
+            fresh.replace(path)
+
+    return write
+
+
+def _suffix(path: Path) -> str:
+    return (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
 
 
 @dataclass(frozen=True)

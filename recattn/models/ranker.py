@@ -85,8 +85,7 @@ class Ranker(nn.Module, ABC):
         logits = []
         for start in range(0, len(candidates), rows):
             some = slice(start, start + rows)
-            events = History(*(None if values is None else values[some] for values in history))  # type: ignore[arg-type]
-            parts = []
+            events, parts = history.rows(some), []
             for asked in candidates[some].split(max(1, room), 1):
                 moment = None if request_time is None else request_time[some, None].expand_as(asked)
                 parts.append(self(RankingBatch(events, asked, request_time=moment)).float())

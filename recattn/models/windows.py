@@ -26,12 +26,9 @@ def window(history: History, positions: Tensor, width: int) -> tuple[History, Te
     index = torch.where(real, starts.flatten()[:, None] + steps, 0)
     rows = torch.arange(len(positions), device=positions.device).repeat_interleave(positions.shape[1])[:, None]
 
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows, index] * real
-
+    windows = history.rearranged(lambda values: values[rows, index] * real, lengths)
     profile = None if history.profile is None else history.profile[rows[:, 0]]
-    items: Tensor = history.items[rows, index] * real
-    return History(items, lengths, cut(history.times), cut(history.ratings), profile), starts
+    return windows._replace(profile=profile), starts
 
 
 def leave_out(history: History, events: Tensor) -> History:
@@ -49,13 +46,9 @@ def leave_out(history: History, events: Tensor) -> History:
     def without(values: Tensor) -> Tensor:
         return F.pad(values, (0, 1))[:, index].transpose(0, 1).flatten(0, 1)
 
-    return History(
-        without(history.items),
-        (history.lengths - (history.lengths > events[:, None]).long()).flatten(),
-        None if history.times is None else without(history.times),
-        None if history.ratings is None else without(history.ratings),
-        None if history.profile is None else history.profile.repeat(len(events), 1),
-    )
+    lengths = history.lengths - (history.lengths > events[:, None]).long()
+    profile = None if history.profile is None else history.profile.repeat(len(events), 1)
+    return history.rearranged(without, lengths.flatten())._replace(profile=profile)
 
 
 def put_back(values: Tensor, starts: Tensor, length: int) -> Tensor:

@@ -119,24 +119,12 @@ def fit(
     if stop_after is not None:
         check_count("stop_after", stop_after)
     check_choice("precision", precision, get_args(Precision))
-    batches: SequenceData | ClickData | TableData
     if positions is not None and labelled:
         raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
-    if isinstance(data, ClickTables):
-        if clicks is not None:
-            raise ConfigError("clicks are samples of a split, but data are click tables, with labels of their own")
-        batches = _tables(model, data, task, batch_size, seed)
-        asked: dict[str, Any] = {"tables": data.hash}
-        describe_into(model, histories, data.met)
-    else:
-        if clicks is None:
-            batches = _sequences(model, data, task, batch_size, positions, seed)
-            asked = {"split": data.hash, "positions": batches.positions}
-        else:
-            batches = _clicks(model, data, task, clicks, batch_size, seed)
-            asked = {"split": data.hash, "clicks": clicks.hashes}
+    batches, asked = _batches(model, data, task, clicks, batch_size, positions, seed)
+    if isinstance(data, Split):
         count_into(model, data)
-        describe_into(model, histories, np.bincount(data.train.items, minlength=histories.num_items + 1) > 0)
+    describe_into(model, histories, data.met)
     last = folder / "last.ckpt"
     if not resume:
         for name in ("last.ckpt", "best.ckpt", "training.json"):  # nothing else: the folder may be anybody's
@@ -190,6 +178,26 @@ def fit(
         score=float(best.best_model_score or 0.0),
         seconds=watch.seconds,
     )
+
+
+def _batches(
+    model: Ranker,
+    data: Split | ClickTables,
+    task: RankingTask,
+    clicks: Clicks | None,
+    batch_size: int,
+    positions: int | None,
+    seed: int,
+) -> tuple[SequenceData | ClickData | TableData, dict[str, Any]]:
+    """The loaders of this kind of data, and what tells it from other data in ``training.json``."""
+    if isinstance(data, ClickTables):
+        if clicks is not None:
+            raise ConfigError("clicks are samples of a split, but data are click tables, with labels of their own")
+        return _tables(model, data, task, batch_size, seed), {"tables": data.hash}
+    if clicks is not None:
+        return _clicks(model, data, task, clicks, batch_size, seed), {"split": data.hash, "clicks": clicks.hashes}
+    sequences = _sequences(model, data, task, batch_size, positions, seed)
+    return sequences, {"split": data.hash, "positions": sequences.positions}
 
 
 def _sequences(

@@ -213,10 +213,7 @@ def rows_of(batch: SequenceBatch, rows: slice) -> SequenceBatch:
     >>> rows_of(SequenceBatch(history, torch.ones(2, 1), torch.ones(2, 1)), slice(1, 2)).history.items.tolist()
     [[4, 6]]
     """
-    told: dict[str, Any] = {
-        name: None if part is None else part[rows] for name, part in batch.history._asdict().items()
-    }
-    return SequenceBatch(History(**told), batch.positions[rows], batch.mask[rows])
+    return SequenceBatch(batch.history.rows(rows), batch.positions[rows], batch.mask[rows])
 
 
 def all_but_last(history: History) -> tuple[History, Tensor | None]:
@@ -231,13 +228,5 @@ def all_but_last(history: History) -> tuple[History, Tensor | None]:
     """
     width = history.items.shape[1] - 1
 
-    def shorten(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[:, :width].contiguous()
-
-    shorter = history._replace(
-        items=history.items[:, :width].contiguous(),
-        lengths=history.lengths.clamp(max=width),
-        times=shorten(history.times),
-        ratings=shorten(history.ratings),
-    )
+    shorter = history.rearranged(lambda values: values[:, :width].contiguous(), history.lengths.clamp(max=width))
     return shorter, None if history.times is None else history.times[:, -1]
