@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = _parser(train="train" in given).parse_args(_model_first(given))
         name = parsed.command
-        chosen = parsed[name].as_dict()
+        # null in a YAML file is what is not given.
+        chosen = {flag: value for flag, value in parsed[name].as_dict().items() if value is not None}
         chosen.pop("config", None)
         COMMANDS[name](**chosen)
     except (RecattnError, OSError) as error:
@@ -73,6 +74,8 @@ def _parser(*, train: bool) -> Any:  # noqa: ANN401 - jsonargparse has no types
             elif parameter.annotation in (bool, bool | None):
                 default, shown = parameter.default, explained[argument]
                 command.add_argument(f"--{argument}", action=ActionYesNo(no_prefix="no_"), default=default, help=shown)
+            elif parameter.annotation == str | None:  # as text: "str | None" would make null of "#5" and "~"
+                command.add_argument(f"--{argument}", type=str, default=None, help=explained[argument])
             else:
                 continue
             by_hand.add(argument)

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from recattn.cli import main
+from recattn.commands.console import make_table, out
 
 RING = 11
 TRAIN = ["--model.dim", "8", "--max-epochs", "3", "--learning-rate", "0.03"]
@@ -511,3 +513,36 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(columns, run, tmp_pat
 def test_the_command_is_installed_and_lists_what_it_can():
     done = subprocess.run([sys.executable, "-m", "recattn.cli", "--help"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in ("data", "train", "evaluate", "recommend", "score"))
+
+
+def test_ids_of_any_text_are_asked_for(run, capsys):
+    for user in ("#5", "~", "null"):
+        assert main(["recommend", str(run), f"--user={user}"]) == 2
+        assert f"unknown id {user!r}" in capsys.readouterr().err
+
+
+def test_null_in_a_yaml_file_is_what_is_not_given(columns, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("item_table: null\ntime_unit: null\nsamples: null\nlayout: null\nmax_epochs: 1\n")
+    assert main(["train", "--config", str(config), "--output", str(tmp_path / "run"), *columns]) == 0
+    assert "time_unit" not in json.loads((tmp_path / "run" / "manifest.json").read_text())
+
+
+def test_a_table_shows_ids_as_they_are(capsys):
+    shown = make_table("id", "title")
+    shown.add_row("urn:book:123", "[b] :cd:")
+    out.print(shown)
+    assert "urn:book:123" in (printed := capsys.readouterr().out)
+    assert "[b] :cd:" in printed
+
+
+def test_a_result_is_not_called_as_a_baseline(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(run)
+    assert main(["evaluate", ".", "--output", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["ring.json"]
+    (tmp_path / "ease").symlink_to(run)  # resolved: it is the run that counts
+    assert main(["evaluate", str(tmp_path / "ease"), "--baselines", "--output", str(tmp_path)]) == 0
+    copied = tmp_path / "popularity"
+    shutil.copytree(run, copied)
+    assert main(["evaluate", str(copied), "--baselines", "--output", str(tmp_path)]) == 2
+    assert "one of the baselines" in capsys.readouterr().err

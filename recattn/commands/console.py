@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
-log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def command_line() -> str:

@@ -58,6 +58,7 @@ class DataFlags(TypedDict, total=False):
 
 
 _OF_EVENTS = (
+    "data_dir",
     "source",
     "rating_column",
     "time_column",

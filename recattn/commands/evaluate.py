@@ -38,13 +38,13 @@ def evaluate(
         retrieve: how many items the retriever hands on
         blend: order by ranker + weight x retriever, the weight chosen on the validation part
         part: test, or validation
-        catalogue: rank the whole catalogue with a model of clicks too
+        catalogue: rank the whole catalogue with a model of clicks, in place of its labelled samples
         plot: file, .png for example, for a model of clicks' reliability curve: probabilities beside what was observed
         output: folder in which a JSON file for each row is kept
         json: print JSON in place of a table
     """
     from recattn import serving
-    from recattn.evaluation import fit_floors, report_line, report_rows, write_result
+    from recattn.evaluation import FLOORS, fit_floors, report_line, report_rows, write_result
     from recattn.evaluation.calibration_plot import plot_calibration
 
     for argument, value in (("delimiter", delimiter), ("encoding", encoding)):
@@ -62,7 +62,9 @@ def evaluate(
         raise ConfigError(f"{runs[0]} was trained on a click table: name one to measure it on (--data)")
     if tabled and (baselines or catalogue or retriever is not None or part != "test"):
         raise ConfigError(f"{runs[0]} was trained on a click table, and is measured on the rows of {data} alone")
-    stem = Path(runs[0]).name
+    stem = Path(runs[0]).resolve().name
+    if baselines and output is not None and stem in FLOORS:
+        raise ConfigError(f"{runs[0]} is called as one of the baselines, whose file would take its place: rename it")
     if data is not None:
         reading = {"delimiter": delimiter, "encoding": encoding}
         results = [(stem, serving.evaluate_table_runs(artefacts, data, **reading, command=command_line()))]

@@ -63,7 +63,7 @@ def train(
         validation_share: in place of it the share of users that are held out for that, such as 0.1
         min_item_events: leave out the items that have fewer events
         split: leave_one_out (each user's last event tests; default), leave_last (each user's last tenth; default for
-            clicks) or global_time (the last tenth of the time)
+            clicks) or global_time (the last tenth of all events by time)
         target: of global_time, which of a user's events after the moment are asked for: the first (default), the last
             or all (default for clicks)
         ties: order of a user's events in the same second, as in the file or at random
@@ -76,12 +76,12 @@ def train(
             the rest (default for a click table)
         loss: of next items: softmax over the candidates (default), or bce, each candidate a yes or no; next-item models
             also gbce and bpr-max
-        num_negatives: of next items: sampled candidates that a target is compared with, which targets of a batch share,
-            drawn by popularity for softmax, which corrects for it, else uniformly
-            (default: the whole catalogue; 32 for a TargetRanker, which has an MLP for each candidate at each moment)
+        num_negatives: of next items: sampled candidates that a target is compared with, which some targets share, drawn
+            by popularity for softmax, which corrects for it, else uniformly (default: the whole catalogue; 32 for a
+            TargetRanker, which has an MLP for each candidate at each moment)
         threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
-        negatives: of clicks: every event is positive and so many items that the user has not taken are sampled as
-            negatives, once and for all (default: 1, where the data has no ratings)
+        negatives: of clicks: every event is positive and so many items that the user has not taken by then are sampled
+            as negatives, once and for all (default: 1, where the data has no ratings)
         negatives_seed: of these samples (default: 0, whatever the seed of the training)
         samples: of clicks: a trained model's folder, or its clicks.parquet, whose samples are to be used again
         monitor: of clicks: gauc (AUC within each user, default) or auc on the validation part chooses the epoch

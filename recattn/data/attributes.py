@@ -44,14 +44,14 @@ def read_attributes(
     {'item': [5, 7], 'title': ['Five', 'Seven'], 'genres': ['War|Drama', nan], 'year': [1995.0, nan]}
     """
     file = open_table(path, delimiter=delimiter, encoding=encoding)
-    table = file.read()
-    if table.num_rows == 0:
-        raise DataError(f"{file.path} is empty: it names columns, but has no rows")
-    names = list(table.column_names)
+    names = file.names()
     if title_column is None and key == "item" and "title" in names:
         title_column = "title"
     renamed = {id_column: key} | ({} if title_column is None else {title_column: "title"})
     _check_names(file, names, renamed)
+    table = file.read(names)
+    if table.num_rows == 0:
+        raise DataError(f"{file.path} is empty: it names columns, but has no rows")
     result: dict[str, Any] = {key: check.ids(table[id_column], id_column, file.where)}
     if title_column is not None:
         result["title"] = _titles(table[title_column], title_column, file.where)

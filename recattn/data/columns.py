@@ -66,16 +66,28 @@ def ids(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[Any]":
 def names(column: pa.ChunkedArray, name: str, locate: Locate) -> "pd.Series[str]":
     """Text in every row, trimmed; numbers and true or false as text.
 
-    Raises DataError for what is missing or empty.
+    Raises DataError for what is missing or empty, and as `as_text` does.
 
     >>> names(pa.chunked_array([[" view", "cart"]]), "action", str).tolist()
     ['view', 'cart']
     """
     column = _plain(column)
     _refuse(_absent(column), "the value is missing; every row needs one", name, locate)
-    column = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+    column = pc.utf8_trim_whitespace(as_text(column, name, locate))
     _refuse(pc.equal(column, ""), "the value is missing; every row needs one", name, locate)
     return pd.Series(column.to_pandas(), dtype="str")
+
+
+def as_text(column: Any, name: str, locate: Locate) -> Any:  # noqa: ANN401 (an arrow array, chunked or not)
+    """The column as text, what is missing still missing. Raises DataError for lists and the like.
+
+    >>> as_text(pa.array([1, None]), "shop", str).to_pylist()
+    ['1', None]
+    """
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(f"{locate(0)}, column {name!r}: {column.type} is neither text nor a number") from error
 
 
 def ratings(column: pa.ChunkedArray, name: str, locate: Locate) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from recattn.data.text import DAMAGED
+from recattn.data.text import DAMAGED, codec
 from recattn.errors import ConfigError, DataError
 
 _OTHER_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", ":": "colons"}
@@ -40,8 +40,10 @@ class Delimited:
     quotes: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.delimiter) != 1:
-            raise ConfigError(f"delimiter={self.delimiter!r} is not allowed; it is one character, as ',' or '\\t'")
+        if len(self.delimiter) != 1 or not self.delimiter.isascii():
+            raise ConfigError(
+                f"delimiter={self.delimiter!r} is not allowed; it is one ASCII character, as ',' or '\\t'"
+            )
         try:
             "".encode(self.encoding)
         except LookupError:
@@ -113,17 +115,20 @@ class Delimited:
         }
 
     def _open(self, errors: str = "strict") -> IO[str]:
-        encoding = "utf-8-sig" if self.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else self.encoding
         opener = gzip.open if self.path.suffix == ".gz" else open
         binary = opener(self.path, "rb")
-        return io.TextIOWrapper(binary, encoding=encoding, errors=errors, newline="")
+        return io.TextIOWrapper(binary, encoding=codec(self.encoding), errors=errors, newline="")
 
     def _rows(self, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
         quoting: int = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
         reader = csv.reader(file, delimiter=self.delimiter, quoting=quoting)  # type: ignore[arg-type]
-        for row in reader:
-            if row:  # blank lines are not rows, here and for arrow
-                yield reader.line_num, row
+        limit = csv.field_size_limit(2**31 - 1)  # a history of many events is one long cell
+        try:
+            for row in reader:
+                if row:  # blank lines are not rows, here and for arrow
+                    yield reader.line_num, row
+        finally:
+            csv.field_size_limit(limit)
 
     def _damaged(self, error: Exception) -> DataError:
         return DataError(f"{self.path} is damaged or was cut off: {error}")

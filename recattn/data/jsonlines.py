@@ -35,8 +35,11 @@ class JsonLines:
     encoding: str = "utf-8"
 
     def header(self) -> list[str]:
-        """The fields of the first object. Raises DataError for an empty file and a first line that is no object."""
-        return list(next(self._records())[1])
+        """The fields of all objects. Raises DataError for an empty file and a line that is no object."""
+        try:
+            return list(pj.read_json(pa.BufferReader(self._text.encode())).column_names)
+        except pa.ArrowInvalid:  # values of two types, which are no matter here, or a line that the next one names
+            return list(dict.fromkeys(name for _, record in self._records() for name in record))
 
     def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
         """The wanted fields of every object, by default all that any object has; a field that one lacks is null.
@@ -125,6 +128,8 @@ def _fits(value: object, kind: pa.DataType) -> bool:
     if isinstance(value, list):
         return pa.types.is_list(kind) and all(_fits(member, kind.value_type) for member in value)
     found = _TYPES.get(type(value))
+    if kind == pa.int64() and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return False
     return value is None or found == kind or (found is not None and {found, kind} <= _NUMBERS)
 
 

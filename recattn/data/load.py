@@ -70,8 +70,10 @@ def load_interactions(
             names = ", ".join(f"{name}={value!r}" for name, value in table.items())
             raise ConfigError(f"{names}: a named data set ({data}) has its own columns and tables; leave this out")
         return _load_named(str(data), data_dir, source, duplicates, say, progress, verify=verify)
-    if source is not None:
-        raise ConfigError(f"source={str(source)!r} is for named data sets ({', '.join(SOURCES)}); {data} is a path")
+    for name, value in (("source", source), ("data_dir", data_dir), ("verify", None if verify else verify)):
+        if value is not None:
+            shown = str(value) if isinstance(value, Path) else value
+            raise ConfigError(f"{name}={shown!r} is for named data sets ({', '.join(SOURCES)}); {data} is a path")
     if not Path(data).exists():
         raise DataError(f"{str(data)!r} is neither a data set ({', '.join(SOURCES)}) nor a file that exists")
     return Interactions.from_table(data, duplicates=duplicates, **table)  # type: ignore[arg-type]

@@ -169,7 +169,8 @@ class _ParquetFile:
 
     def names(self) -> list[str]:
         try:
-            return list(pq.read_schema(self.path).names)
+            # A pandas index without a name is no column of the user's.
+            return [name for name in pq.read_schema(self.path).names if not name.startswith("__index_level_")]
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damaged(error) from error
 

@@ -148,7 +148,8 @@ def checked(table: pa.Table, columns: Columns, locate: Locate, time_unit: TimeUn
     if columns.time is not None:
         result["time"] = check.times(table[columns.time], columns.time, locate, time_unit)
     if columns.title is not None:
-        result["title"] = table[columns.title].cast(pa.large_string()).to_pandas().fillna("").astype("str")
+        titles = check.as_text(table[columns.title], columns.title, locate)
+        result["title"] = titles.to_pandas().fillna("").astype("str")
     if columns.action is not None:
         result["action"] = check.names(table[columns.action], columns.action, locate)
     return result

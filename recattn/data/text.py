@@ -10,6 +10,15 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a gzipped file raises where it is damaged or was cut off."""
 
 
+def codec(encoding: str) -> str:
+    """What to decode with: of UTF-8 a byte order mark, which some programs write in front, is no text.
+
+    >>> codec("UTF8"), codec("latin-1")
+    ('utf-8-sig', 'latin-1')
+    """
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
+
+
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """All of a file.
 
@@ -23,7 +32,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        return data.decode(encoding)
+        return data.decode(codec(encoding))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from recattn.errors import ConfigError, DataError, UnknownIdError
 
 RawId: TypeAlias = int | str
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 _NAMED = 3  # how many unknown ids a message lists
 _SEARCHED = 100_000  # how many ids are compared with a misspelt one
 
@@ -143,7 +143,7 @@ class Vocabulary:
         """
         if not self.is_numeric:
             return [str(raw) for raw in ids]
-        return [int(raw) if isinstance(raw, str) and _WHOLE.fullmatch(raw) else raw for raw in ids]
+        return [int(raw) if isinstance(raw, str) and _is_int64(raw) else raw for raw in ids]
 
     def to_frame(self) -> pd.DataFrame:
         """Columns id and, where there are titles, title; row i has number i + 1."""
@@ -175,3 +175,7 @@ class Vocabulary:
         close: list[str] = difflib.get_close_matches(str(ids[0]), known, n=_NAMED)
         hint = "close to it are" if close else f"the {len(self)} known ids are text, such as"
         return f"unknown id {named}: {hint} {', '.join(map(repr, close or known[:_NAMED]))}"
+
+
+def _is_int64(text: str) -> bool:
+    return _WHOLE.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63

@@ -50,6 +50,15 @@ def check_positive(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be a finite number > 0, got {value!r}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ConfigError unless 0 <= value <= 1.
+
+    >>> check_share("calibration", 1.0)
+    """
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise ConfigError unless 0 <= value < 1.
 

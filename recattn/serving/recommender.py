@@ -122,7 +122,8 @@ class Recommender:
         histories, profiles: of people that the model does not know, in place of users: tables with a column user and
             those of ``history``, or the fields of the profile; see `read_histories`.
         Returns columns user, rank (from 1), item, score: k rows a user, or as many as are left; users in the order
-        given, ``attrs["notes"]`` as in an Answer. A user without any history has the most popular items.
+        given, ``attrs["notes"]`` as in an Answer, and of how many users there is no history, so that they have the most
+        popular items, or fewer than k items are left.
         Raises UnknownIdError for an unknown user.
         """
         for name, value in (("k", k), ("batch_size", batch_size)):
@@ -138,11 +139,11 @@ class Recommender:
             raise ConfigError("give either users, or histories and perhaps profiles")
         best = np.zeros((len(asked), min(k, len(self.items))), np.int64)
         scores = np.full(best.shape, -np.inf, np.float32)
-        longest_first, later = np.argsort(-known.lengths[asked], kind="stable"), 0
+        longest_first, later, bare = np.argsort(-known.lengths[asked], kind="stable"), 0, 0
         for start in range(0, len(asked), batch_size):
             rows = longest_first[start : start + batch_size]
             events, after = _until(moment, known, asked[rows])
-            later += after
+            later, bare = later + after, bare + int((events.lengths == 0).sum())
             with torch.no_grad():
                 found = self._model_scores(events, _moments(moment, len(rows)), filter_seen=filter_seen)
             found[events.lengths == 0] = torch.from_numpy(self._popularity)
@@ -155,6 +156,10 @@ class Recommender:
         answer = {"user": people.decode(asked[row] + 1), "rank": place + 1}
         answer |= {"item": self.items.decode(best[row, place]), "score": scores[row, place]}
         table = pd.DataFrame(answer)
+        if bare:
+            notes.append(f"{bare} of {len(asked)} users have no history: theirs are the most popular items")
+        if short := int(((scores > -np.inf).sum(1) < k).sum()):
+            notes.append(f"k is {k}, but for {short} of {len(asked)} users fewer items are left to recommend")
         table.attrs["notes"] = notes + _time_notes(moment, known, later)
         return table
 

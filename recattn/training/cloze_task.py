@@ -8,6 +8,7 @@ from torch import Tensor
 from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
 from recattn.models import BERT4Rec
+from recattn.nn.checks import check_share
 from recattn.training.next_item_task import NextItemTask
 
 
@@ -42,10 +43,9 @@ class ClozeTask(NextItemTask):
         if not isinstance(model, BERT4Rec):
             raise ConfigError(f"model must be a BERT4Rec, got {type(model).__name__}")
         super().__init__(model, **arguments)
-        if not 0 < mask_probability < 1:
+        if not isinstance(mask_probability, int | float) or not 0 < mask_probability < 1:
             raise ConfigError(f"mask_probability must be in (0, 1), got {mask_probability!r}")
-        if not 0 <= last_probability <= 1:
-            raise ConfigError(f"last_probability must be in [0, 1], got {last_probability!r}")
+        check_share("last_probability", last_probability)
         self.mask_probability, self.last_probability = mask_probability, last_probability
 
     @property

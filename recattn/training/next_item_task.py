@@ -12,7 +12,7 @@ from recattn.batch import History, SequenceBatch
 from recattn.errors import ConfigError
 from recattn.models import NextItemModel
 from recattn.nn import binary_loss, bpr_max_loss, full_softmax_loss, gbce_loss, shared_softmax_loss
-from recattn.nn.checks import check_positive
+from recattn.nn.checks import check_positive, check_share
 from recattn.nn.losses.binary import gbce_prior
 from recattn.training.pieces import sum_of_losses
 from recattn.training.ranking_task import RankingTask, first_met
@@ -53,8 +53,7 @@ class NextItemTask(RankingTask):
             raise ConfigError(f"model must be a NextItemModel, got {type(model).__name__}")
         super().__init__(model, **arguments)
         check_positive("temperature", temperature)
-        if not 0 <= calibration <= 1:
-            raise ConfigError(f"calibration must be in [0, 1], got {calibration!r}")
+        check_share("calibration", calibration)
         if self.loss != "softmax" and self.num_negatives is None:
             raise ConfigError(f"num_negatives must be an integer >= 1 for loss {self.loss!r}, got None")
         if self.loss == "gbce" and self.num_negatives is not None and self.num_negatives >= model.num_items:

@@ -17,7 +17,7 @@ class TrainingProgress(Callback):
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._bar: Progress | None = None
         self._task: Any = None
         self._began = 0.0

@@ -216,3 +216,12 @@ def test_actions_that_cannot_be(tmp_path):
     frame = pd.DataFrame({"user": 1, "item": range(23), "does": range(23)})
     with pytest.raises(DataError, match=r"frame: 23 different actions .'0', '1', '10', ....; 20 at most"):
         Interactions.from_frame(frame, action_column="does")
+
+
+def test_parquet_columns_are_those_of_the_user(tmp_path):
+    path = tmp_path / "items.parquet"
+    pd.DataFrame({"item": [5, 7], "year": [1, 2]}).query("item > 5").to_parquet(path)  # keeps its row numbers
+    assert read_attributes(path, "item", "item").to_dict("list") == {"item": [7], "year": [2.0]}
+    pq.write_table(pa.table([[5], [1], [2]], names=["item", "year", "year"]), path)
+    with pytest.raises(DataError, match="more than one column is called 'year'"):
+        read_attributes(path, "item", "item")

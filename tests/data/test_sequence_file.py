@@ -84,3 +84,9 @@ def test_columns_are_refused(tmp_path):
         Interactions.from_table(path, layout="lines")
     with pytest.raises(ConfigError, match="has its own columns"):
         load_interactions("ml-100k", layout="sequences")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_user(tmp_path):
+    path = tmp_path / "histories.txt"
+    path.write_bytes(b"\xef\xbb\xbf1 5 7\n2 9\n")
+    assert SequenceFile(path).read().to_pydict()["user"] == ["1", "1", "2"]

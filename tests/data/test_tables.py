@@ -387,3 +387,34 @@ def test_a_unit_without_times_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="time_unit='ms', but no column of times is read"):
         from_pandas(pd.DataFrame(ROW), Columns(time=""), time_unit="ms")
     assert read_table(path, Columns(time="when"), time_unit="ms").time.tolist() == [0]
+
+
+def test_json_fields_that_only_later_objects_have_are_columns(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"user": "a", "item": 1}\n{"user": "a", "item": 2, "time": 10}\n')
+    with pytest.raises(DataError, match=r"line 1, column 'time': the time is missing"):
+        tables.read_table(path)
+    path.write_text('{"user": "a", "item": 1, "shop": 1}\n{"user": "a", "item": 2, "shop": "x", "note": 3}\n')
+    assert tables.read_table(path).unread == ["shop", "note"]
+
+
+def test_integers_that_do_not_fit_are_named(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"user": 5, "item": 1}\n{"user": 18446744073709551615, "item": 1}\n')
+    with pytest.raises(DataError, match=r"line 2, field 'user': 18446744073709551615 is not int64"):
+        tables.read_table(path)
+
+
+@pytest.mark.parametrize("columns", [Columns(), Columns(title="action")])
+def test_lists_are_neither_actions_nor_titles(tmp_path, columns):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"user": "a", "item": 1, "action": ["view"]}\n')
+    with pytest.raises(DataError, match=r"column 'action': list<.*> is neither text nor a number"):
+        tables.read_table(path, columns)
+
+
+def test_lines_after_a_long_cell_are_found(tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text(f"user,item,rating\n{'a' * 200_000},1,5\nb,2,x\n")
+    with pytest.raises(DataError, match=r"line 3, column 'rating'"):
+        tables.read_table(path)

@@ -114,3 +114,8 @@ def test_what_cannot_be_a_vocabulary(ids, titles, message):
 def test_a_frame_without_ids_is_refused():
     with pytest.raises(DataError, match="has a column 'id'; there are"):
         Vocabulary.from_frame(pd.DataFrame({"x": [1]}))
+
+
+def test_text_of_any_64_bit_integer_is_read():
+    large = Vocabulary([1234567890123456789, 2**63 - 1])
+    assert large.read(["1234567890123456789", str(2**63)]) == [1234567890123456789, str(2**63)]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recattn.data.click_tables.columns import Roles
+from recattn.data.columns import as_text
 from recattn.errors import DataError
 
 Where = Callable[[int], str]
@@ -87,7 +88,7 @@ def _text(table: pa.Table, name: str, separator: str, where: Where) -> pa.Array:
         array = array.cast(pa.int64())  # whole numbers beside a gap
     elif pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
-    return pc.utf8_trim_whitespace(pc.fill_null(array.cast(pa.large_string()), ""))
+    return pc.utf8_trim_whitespace(pc.fill_null(as_text(array, name, where), ""))
 
 
 def _joined(lists: pa.Array, name: str, separator: str, where: Where) -> pa.Array:
@@ -110,7 +111,8 @@ def _lengths(text: pa.Array, separator: str) -> NDArray[np.int64]:
 
 def _flat(text: pa.Array, lengths: NDArray[np.int64], separator: str) -> pa.Array:
     """The members of all lists; an empty cell has one where the length says so, else none."""
-    return pc.list_flatten(pc.split_pattern(text.filter(pa.array(lengths > 0)), separator))
+    members = pc.list_flatten(pc.split_pattern(text.filter(pa.array(lengths > 0)), separator))
+    return pc.utf8_trim_whitespace(members)
 
 
 def _starts(keys: list[pa.Array], before: tuple[str, ...] | None) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+from recattn.nn.checks import check_share
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -41,8 +42,7 @@ def gbce_loss(
     >>> round(gbce_loss(torch.zeros(1), torch.zeros(1, 3), num_items=4, calibration=1.0).item(), 4)
     0.6931
     """
-    if not 0 <= calibration <= 1:
-        raise ConfigError(f"calibration must be in [0, 1], got {calibration!r}")
+    check_share("calibration", calibration)
     if num_items <= negatives.shape[-1]:
         raise ConfigError(
             f"num_items must be more than the {negatives.shape[-1]} negatives of a target, got {num_items}"

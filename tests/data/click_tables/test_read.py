@@ -322,3 +322,21 @@ def test_lists_with_gaps(tmp_path):
         table([[5, 7], [5, None]], [["b", "a"], ["b", "a"]])
     with pytest.raises(DataError, match=r"x.parquet, row 2, column 'cate_history': 'b\^c' holds '\^'"):
         table([[5, 7], [5]], [["b", "a"], ["b^c"]])
+
+
+def test_members_of_lists_are_trimmed(tmp_path):
+    path = tmp_path / "clicks.csv"
+    path.write_text('label,user_id,item_id,item_history\n1,1,30,"10, 20, 30"\n0,1,20,"10, 20, 30"\n')
+    table = read_click_table(path, columns=ClickColumns(separator=","))
+    assert table.vocabulary.items.decode(table.histories.of(0)) == [10, 20, 30]
+    path.write_text('label,user_id,item_id,item_history\n1,1,30,"10, ,30"\n')
+    with pytest.raises(DataError, match="an event of the history is empty"):
+        read_click_table(path, columns=ClickColumns(separator=","))
+
+
+def test_a_struct_is_no_context(tmp_path):
+    path = tmp_path / "clicks.parquet"
+    row = {"label": 1, "user_id": 1, "item_id": 3, "item_history": "4^5", "device": {"os": "x"}}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    with pytest.raises(DataError, match=r"column 'device': struct<.*> is neither text nor a number"):
+        read_click_table(path)
