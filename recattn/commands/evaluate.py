@@ -63,8 +63,10 @@ def evaluate(
     if tabled and (baselines or catalogue or retriever is not None or part != "test"):
         raise ConfigError(f"{runs[0]} was trained on a click table, and is measured on the rows of {data} alone")
     stem = Path(runs[0]).resolve().name
-    if baselines and output is not None and stem in FLOORS:
-        raise ConfigError(f"{runs[0]} is called as one of the baselines, whose file would take its place: rename it")
+    behind = retriever if retriever is None or retriever in FLOORS else Path(retriever).resolve().name
+    for named, stays in ((runs[0], stem), (retriever, None if behind == retriever else behind)):
+        if baselines and output is not None and stays in FLOORS:
+            raise ConfigError(f"{named} is called as one of the baselines, whose file would take its place: rename it")
     if data is not None:
         reading = {"delimiter": delimiter, "encoding": encoding}
         results = [(stem, serving.evaluate_table_runs(artefacts, data, **reading, command=command_line()))]
@@ -76,8 +78,7 @@ def evaluate(
         both = serving.evaluate_two_stage(
             artefacts, found, part, retrieve=retrieve, blend=blend, command=command_line(), say=log.print
         )
-        behind = Path(retriever).name
-        results = [(f"{stem}-after-{behind}", both[0]), (behind, both[1])]
+        results = [(f"{stem}-after-{behind}", both[0]), (str(behind), both[1])]
     _, first = results[0]
     if plot is not None:
         plot_calibration(plot, first)

@@ -58,6 +58,8 @@ def download(
         try:
             _continue(url, part, before, expected.size or 0, progress)
         except OSError:
+            if not part.exists():  # it cannot be written
+                raise
             gained = part.stat().st_size > before
             if part.stat().st_size == 0:
                 part.unlink()

@@ -160,7 +160,8 @@ def _fit(column: "pd.Series[Any]") -> Field | None:
 def _several(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Lists of different values, in their order; rows numbered from 0."""
     text = _as_text(column.reset_index(drop=True)).where(column.notna().to_numpy(), "")
-    return pd.Series([list(dict.fromkeys(value.split(SEPARATOR))) for value in text], dtype="object")
+    parts = [dict.fromkeys(part.strip() for part in value.split(SEPARATOR)) for value in text]
+    return pd.Series([list(some) for some in parts], dtype="object")
 
 
 def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":

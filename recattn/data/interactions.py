@@ -10,7 +10,7 @@ import pandas as pd
 import pooch
 
 from recattn.data import columns as check
-from recattn.data.attributes import read_attributes
+from recattn.data.attributes import feature, read_attributes
 from recattn.data.columns import TimeUnit
 from recattn.data.movielens import read_movielens
 from recattn.data.repeats import count_repeats, seen_before
@@ -242,13 +242,19 @@ def _check_duplicates(duplicates: str) -> None:
 
 
 def _described(table: pd.DataFrame | None, key: str) -> pd.DataFrame | None:
-    """A table of attributes in memory, its ids checked like a file's."""
+    """A table of attributes in memory, its ids and features as a file's would be; see `read_attributes`."""
     if table is None:
         return None
     if key not in table:
         raise DataError(f"the table of {key}s has no column {key!r}; it has {list(table.columns)}")
-    ids = check.ids(to_arrow(table, key), key, lambda row: f"row {row + 1} of the table of {key}s")
-    return table.reset_index(drop=True).assign(**{key: ids})
+
+    def locate(row: int) -> str:
+        return f"row {row + 1} of the table of {key}s"
+
+    names = [str(name) for name in table.columns]
+    table = table.set_axis(names, axis=1).reset_index(drop=True)
+    told = {name: feature(to_arrow(table, name), name, locate) for name in names if name not in (key, "title")}
+    return table.assign(**{key: check.ids(to_arrow(table, key), key, locate)}, **told)
 
 
 def _attributes(ids: "pd.Series[Any]", known: pd.DataFrame | None, key: str) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -164,6 +164,7 @@ def from_pandas(frame: pd.DataFrame, columns: Columns, time_unit: TimeUnit | Non
     (1, 2)
     """
     names = [str(name) for name in frame.columns]
+    frame = frame.set_axis(names, axis=1)
     asked, columns = columns, columns.found(names)
     _require(columns, names, "the frame")
     _check_unit(columns, time_unit)

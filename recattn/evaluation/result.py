@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import tempfile
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -62,7 +63,7 @@ class Result:
     @property
     def label(self) -> str:
         """What a table calls it: the model without its module, marked where it is told when the target happened."""
-        return self.model.rpartition(".")[2] + (" (time-aware)" if self.time_aware else "")
+        return re.sub(r"^recattn\.\w+\.", "", self.model) + (" (time-aware)" if self.time_aware else "")
 
 
 def write_result(path: str | Path, result: Result) -> None:

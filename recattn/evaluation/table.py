@@ -18,7 +18,7 @@ def markdown_table(
     The rows stand in the given order.
     labels: what to call the rows, by default as `Result.label` does.
     Raises ConfigError for no results, another number of labels, a metric that a result lacks, or results that are not
-    comparable: another data set, split, tie rule or set of candidates.
+    comparable: another data set, split, part, tie rule, set of candidates or of clicks.
 
     >>> from recattn.evaluation.table import markdown_table
     >>> markdown_table([])
@@ -32,10 +32,16 @@ def markdown_table(
         labels = [result.label for result in results]
     if len(labels) != len(results):
         raise ConfigError(f"labels must be one for each of the {len(results)} results, got {len(labels)}")
+    asked = [(result.targets or {}).get("part") for result in results]
+    compared = {"part": {str(part) for part in asked if part is not None}}  # older results do not tell theirs
+    compared["samples"] = {str((result.clicks or {}).get("samples_hash")) for result in results}
     for name in ("data", "split", "split_hash", "ties", "candidates"):
-        values = sorted({str(getattr(result, name)) for result in results})
+        compared[name] = {str(getattr(result, name)) for result in results}
+    for name, values in compared.items():
         if len(values) > 1:
-            raise ConfigError(f"results differ in {name} ({', '.join(values)}): one table compares like with like")
+            raise ConfigError(
+                f"results differ in {name} ({', '.join(sorted(values))}): one table compares like with like"
+            )
     for result in results:
         missing = [name for name in metrics if name not in result.metrics]
         if missing:

@@ -1,8 +1,10 @@
 """Saved models -> results: which numbers a model reached, and everything needed to make them again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recattn.errors import ConfigError
 from recattn.evaluation import (
@@ -67,7 +69,7 @@ def result_of_runs(
         seeds=checked_seeds(artefacts),
         metrics=metrics,
         train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
-        peak_rss_mb=max((manifest["peak_rss_mb"] or 0.0 for manifest in manifests), default=None),
+        peak_rss_mb=most_memory(manifests),
         command=f"{first.manifest['command']} && {command}",
         **more,
     )
@@ -86,6 +88,7 @@ def checked_seeds(artefacts: Sequence[Artefact]) -> list[int]:
             other.manifest.get(name) == first.manifest.get(name)
             for name in ("split", "data_hash", "training", "clicks")
         )
+        alike = alike and np.array_equal(features_of(other), features_of(first))
         if not alike or describe(other.model) != describe(first.model):
             raise ConfigError(
                 "several runs are averaged only when model, data, split and training are the same and seeds differ"
@@ -94,6 +97,17 @@ def checked_seeds(artefacts: Sequence[Artefact]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"each run needs a seed of its own, got {seeds}")
     return seeds
+
+
+def most_memory(manifests: Sequence[Mapping[str, Any]]) -> float | None:
+    """MB of the training that took the most, of those of which it is known."""
+    return max((found for manifest in manifests if (found := manifest["peak_rss_mb"]) is not None), default=None)
+
+
+def features_of(artefact: Artefact) -> NDArray[np.int32]:
+    """What the items are like, which no hash of a split knows; without features empty."""
+    features = artefact.histories.features
+    return np.zeros(0, np.int32) if features is None else features
 
 
 def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "test", *, command: str) -> Result:

@@ -11,7 +11,7 @@ from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact
-from recattn.serving.measure import check_not_trained_on, checked_seeds, make_result, named
+from recattn.serving.measure import check_not_trained_on, checked_seeds, make_result, most_memory, named
 from recattn.serving.retriever import Retriever, check_agreement
 
 CANDIDATES = "full catalogue, seen items out"
@@ -83,7 +83,7 @@ def evaluate_two_stage(
         seeds=seeds,
         metrics=together,
         train_seconds=float(seconds + sum(manifest["train_seconds"] for manifest in before)),
-        peak_rss_mb=max(manifest["peak_rss_mb"] or 0.0 for manifest in [*manifests, *before]),
+        peak_rss_mb=most_memory([*manifests, *before]),
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
         targets=targets,
     )

@@ -66,8 +66,8 @@ def read_profiles(encoder: FeatureEncoder, profiles: Table) -> tuple["pd.Series[
 def _one_row(what: str, fields: Mapping[str, Any]) -> dict[str, pa.ChunkedArray]:
     if not isinstance(fields, Mapping | pd.Series):
         raise ConfigError(f"{what} must be a mapping, field -> value, got {fields!r}")
-    frame = pd.DataFrame({name: pd.Series([value], dtype="object") for name, value in fields.items()}, index=[0])
-    return {str(name): to_arrow(frame, name) for name in fields}
+    frame = pd.DataFrame({str(name): pd.Series([value], dtype="object") for name, value in fields.items()}, index=[0])
+    return {name: to_arrow(frame, name) for name in map(str, frame)}
 
 
 def _codes(

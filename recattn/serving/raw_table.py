@@ -46,6 +46,7 @@ def read_raw(
             allowed = ", ".join((*needed, *others))
             raise DataError(f"{place}: {column!r} is none of the columns {allowed}; rename it or take it out")
     if isinstance(source, pd.DataFrame):
+        source = source.set_axis(names, axis=1)
         arrays = {column: to_arrow(source, column) for column in names}
         return pa.table(arrays), lambda row: f"row {row + 1} of {name}"
     return file.read(), file.where

@@ -113,3 +113,9 @@ def test_fields_follow_one_another_in_the_codes():
     assert (encoder.sizes, encoder.widths) == ((3, 3), (2, 1))
     assert encoder.transform(items).tolist() == [[2, 1, 2], [1, 0, 1]]
     assert FeatureEncoder.from_dict(json.loads(json.dumps(encoder.to_dict()))).fields == encoder.fields
+
+
+def test_values_between_bars_are_trimmed():
+    genres = pd.DataFrame({"genres": ["War | Drama", "Drama", "Drama|War"]})
+    (field,) = FeatureEncoder.fit(genres).fields
+    assert field.categories == ("Drama", "War")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recattn.data.attributes import read_attributes
 from recattn.data.interactions import Interactions
 from recattn.data.load import load_interactions
 from recattn.data.summary import content_hash
@@ -169,3 +170,19 @@ def test_real_ml_100k_has_titles_and_profiles(shared_data, tmp_path):
     assert data.summary.tied == pytest.approx(0.506, abs=0.001)
     assert data.summary.notes == ()
     assert said == []
+
+
+def test_frames_of_items_and_users_become_what_their_files_would(tmp_path):
+    events = pd.DataFrame({"user": [1, 2], "item": [5, 7]})
+    items = pd.DataFrame({"item": [5, 7], "tags": [["b", "a"], []], "old": [True, False], "price": ["1", "2.5"]})
+    users = pd.DataFrame({"user": [1, 2], "since": pd.to_datetime(["1970-01-02", "1970-01-03"]), 0: ["x", " y"]})
+    data = Interactions.from_frame(events, items=items, users=users)
+    for frame, name, key in ((items, "items", "item"), (users, "users", "user")):
+        frame.rename(columns=str).to_parquet(tmp_path / f"{name}.parquet")
+        read = read_attributes(tmp_path / f"{name}.parquet", key, key)
+        pd.testing.assert_frame_equal(getattr(data, name).drop(columns="title", errors="ignore"), read)
+
+
+def test_columns_may_be_called_by_numbers():
+    data = Interactions.from_frame(pd.DataFrame([[1, 5], [1, 6]]), user_column="0", item_column="1")
+    assert data.frame["item"].tolist() == [5, 6]

@@ -154,14 +154,23 @@ def test_equal_splits_have_equal_hashes_whatever_the_dtypes():
     assert split.hash == same.hash == leave_one_out(GLOBAL).hash
 
 
-@pytest.mark.parametrize("change", ["items", "times", "train_lengths", "test", "name", "arguments", "num_items"])
+@pytest.mark.parametrize(
+    "change",
+    ["items", "times", "ratings", "profile", "train_lengths", "validation", "test", "name", "arguments", "num_items"],
+)
 def test_the_hash_depends_on_everything(change):
     split = leave_one_out(GLOBAL)
     other = {
         "items": lambda: replace(split, histories=replace(GLOBAL, items=GLOBAL.items[::-1])),
         "times": lambda: replace(split, histories=replace(GLOBAL, times=None)),
         "num_items": lambda: replace(split, histories=replace(GLOBAL, num_items=17)),
+        "ratings": lambda: replace(split, histories=replace(GLOBAL, ratings=np.ones(len(GLOBAL.items), np.float32))),
+        "profile": lambda: replace(
+            split,
+            histories=replace(GLOBAL, profile=np.ones((GLOBAL.num_users, 1), np.int32), profile_sizes=(2,)),
+        ),
         "train_lengths": lambda: replace(split, train_lengths=split.train_lengths + 1),
+        "validation": lambda: replace(split, validation=split.test),
         "test": lambda: replace(split, test=Targets(split.test.users, split.test.positions - 1)),
         "name": lambda: replace(split, name="other"),
         "arguments": lambda: replace(split, arguments={"seed": 3}),

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from recattn.errors import ConfigError
 from recattn.evaluation import Result, report_line, report_rows
@@ -36,6 +37,21 @@ def test_the_picture_is_the_only_file(result, tmp_path, name, magic):
     plot_calibration(tmp_path / "new" / name, result)
     assert (tmp_path / "new" / name).read_bytes().startswith(magic)
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_the_observed_stands_over_the_expected(result, tmp_path, monkeypatch):
+    drawn = []
+
+    def keep(figure, path, **_):
+        drawn.append(figure)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    plot_calibration(tmp_path / "c.png", result)
+    (axes,) = drawn[0].axes
+    curve = axes.lines[1]
+    assert (list(curve.get_xdata()), list(curve.get_ydata())) == (CURVE["expected"], CURVE["observed"])
+    assert (axes.get_xlabel()[:8], axes.get_ylabel()[:8]) == ("expected", "observed")
 
 
 def test_what_cannot_be_drawn_is_refused(result, tmp_path):

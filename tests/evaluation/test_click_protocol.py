@@ -36,7 +36,7 @@ def test_intervals_equal_an_explicit_loop_with_the_same_draws():
     labels, users, logits = data()
     known = np.unique(users)
     draws = np.concatenate(list(resampled_counts(len(known), num_samples=40, seed=3)))
-    aucs, gaucs = [], []
+    aucs, gaucs, losses, ratios = [], [], [], []
     for counts in draws.astype(int):
         copies, owners = [], []
         for user, times in zip(known, counts, strict=True):
@@ -46,8 +46,10 @@ def test_intervals_equal_an_explicit_loop_with_the_same_draws():
         taken, owner = np.concatenate(copies), np.concatenate(owners)
         aucs.append(np.mean([roc_auc_score(labels[taken], each[taken]) for each in logits]))
         gaucs.append(np.mean([gauc(labels[taken], each[taken], owner) for each in logits]))
+        losses.append(np.mean([log_loss(labels[taken], each[taken]) for each in logits]))
+        ratios.append(np.mean([calibration(labels[taken], each[taken]) for each in logits]))
     found = evaluate_clicks(labels, users, logits, num_samples=40, seed=3, level=0.8).metrics
-    for name, values in (("auc", aucs), ("gauc", gaucs)):
+    for name, values in (("auc", aucs), ("gauc", gaucs), ("log_loss", losses), ("calibration", ratios)):
         assert [found[name][side] for side in ("low", "high")] == pytest.approx(np.quantile(values, [0.1, 0.9]))
 
 

@@ -194,6 +194,16 @@ def test_results_that_are_not_comparable_get_no_table(result, name):
         markdown_table([result, replace(result, **{name: "other"})])
 
 
+def test_another_part_or_other_clicks_get_no_table(result):
+    asked = [replace(result, targets={"part": part}) for part in ("test", "validation")]
+    with pytest.raises(ConfigError, match=r"differ in part \(test, validation\)"):
+        markdown_table(asked)
+    markdown_table([asked[0], result], ["hr@10"])  # older results do not tell their part
+    clicked = [replace(result, clicks={"samples_hash": some}) for some in "ab"]
+    with pytest.raises(ConfigError, match=r"differ in samples \(a, b\)"):
+        markdown_table(clicked)
+
+
 def test_the_best_loss_is_the_lowest_and_the_best_calibration_the_nearest_to_1(result):
     def of(loss, ratio):
         metrics = {"log_loss": loss, "calibration": ratio}

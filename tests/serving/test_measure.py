@@ -1,9 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Popularity
+from recattn.evaluation import Popularity, rank_targets, summarise
+from recattn.models import TargetAttention
 from recattn.serving import evaluate_floor, evaluate_runs
 
 
@@ -23,6 +26,39 @@ def test_seeds_are_averaged(artefact):
     result = evaluate_runs([artefact, reseeded(artefact, 3)], command="")
     assert result.seeds == [0, 3]
     assert result.metrics["hr@10"]["mean"] == evaluate_runs([artefact], command="").metrics["hr@10"]["mean"]
+
+
+def test_seeds_are_averaged_user_by_user_and_told_the_time(artefact):
+    runs = []
+    for seed in (3, 5):
+        torch.manual_seed(seed)
+        model = TargetAttention(14, dim=8, time_aware=True, transitions=0).eval()
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight)
+        runs.append(reseeded(replace(artefact, model=model), seed))
+    told = [rank_targets(run.model.score_all, artefact.split, "test", time_aware=True) for run in runs]
+    blind = rank_targets(runs[1].model.score_all, artefact.split, "test")
+    assert (told[0] != told[1]).any()
+    assert (told[1] != blind).any()
+    users = artefact.split.test.users
+    expected = summarise(np.concatenate(told), np.concatenate([users, users]), (5, 10, 20, 50))
+    assert evaluate_runs(runs, command="").metrics == expected
+
+
+def test_runs_that_know_the_items_otherwise_are_not_averaged(artefact):
+    features = np.arange(15, dtype=np.int32)[:, None]
+    one, other = (
+        replace(artefact.histories, features=codes, feature_sizes=(15,), feature_widths=(1,))
+        for codes in (features, features[::-1].copy())
+    )
+    one, other = (replace(artefact, histories=histories) for histories in (one, other))
+    evaluate_runs([one, reseeded(one, 1)], command="")
+    with pytest.raises(ConfigError, match="data, split and training are the same"):
+        evaluate_runs([one, reseeded(other, 1)], command="")
+
+
+def test_memory_that_was_not_measured_is_not_known(artefact):
+    assert evaluate_runs([artefact], command="").peak_rss_mb is None
 
 
 def test_one_seed_twice_is_refused(artefact):

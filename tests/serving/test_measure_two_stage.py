@@ -1,11 +1,22 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
+from recattn.data.batches import pad_histories
 from recattn.errors import ConfigError
-from recattn.evaluation import read_result, write_result
+from recattn.evaluation import choose_blend, read_result, write_result
 from recattn.models import HSTU
-from recattn.serving import Retriever, evaluate_floor, evaluate_runs, evaluate_two_stage, find_retriever, stage_lines
+from recattn.serving import (
+    Retriever,
+    evaluate_floor,
+    evaluate_runs,
+    evaluate_two_stage,
+    find_retriever,
+    measure_two_stage,
+    stage_lines,
+)
 
 
 def reseeded(artefact, seed):
@@ -66,6 +77,23 @@ def test_the_weight_of_a_blend_is_chosen_on_validation_and_stated(artefact, tran
     assert blend["ndcg@10"][str(blend["weight"])] == max(blend["ndcg@10"].values())
     assert said == ["choosing the retriever's weight on the validation part"]
     assert stage_lines(together)[2].startswith(f"ordered by ranker + {blend['weight']:g} x retriever")
+
+
+def test_a_floor_that_has_not_counted_the_validation_part_chooses_the_weight(artefact, transitions, monkeypatch):
+    chosen = []
+
+    def keep(scorer, *arguments, **more):
+        chosen.append((scorer, more["time_aware"]))
+        return choose_blend(scorer, *arguments, **more)
+
+    monkeypatch.setattr(measure_two_stage, "choose_blend", keep)
+    evaluate_two_stage([artefact], transitions, retrieve=5, blend=True, command="")
+    ((scorer, told),) = chosen
+    trained = type(transitions.scorer)(artefact.split.train, **transitions.arguments)
+    asked = pad_histories(artefact.histories, np.arange(1, 8), np.full(7, 4))
+    assert torch.equal(scorer(asked, None), trained(asked, None))
+    assert not torch.equal(scorer(asked, None), transitions.scorer(asked, None))
+    assert told is False
 
 
 def test_the_chosen_weight_is_the_one_that_orders(artefact):

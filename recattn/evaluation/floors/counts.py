@@ -27,7 +27,8 @@ def gram_blocks(matrix: sparse.csr_array) -> Iterator[tuple[slice, sparse.csc_ar
     """``matrix.T @ matrix``, some columns at a time: pairs (columns, block (items, columns))."""
     size = matrix.shape[1]
     width = max(1, _BLOCK_CELLS // size)
-    by_column, transposed = matrix.tocsc(), matrix.T.tocsr()
+    transposed = matrix.T.tocsr()
     for start in range(0, size, width):
         columns = slice(start, min(start + width, size))
-        yield columns, sparse.csc_array(transposed @ by_column[:, columns])
+        # A block of rows, turned: a product with a block of columns would go through all of the transposed each time.
+        yield columns, sparse.csc_array((transposed[columns] @ matrix).T)
