@@ -32,6 +32,13 @@ class EventBias(nn.Module):
         self.time = TimeBias(num_heads=num_heads) if times else None
         self.rating = nn.Embedding(len(rating_levels), num_heads) if rating_levels else None
         self.register_buffer("levels", torch.tensor(tuple(rating_levels), dtype=torch.float32), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Recency and time to starts of their own, the ratings' biases 0."""
+        for part in (self.recency, self.time):
+            if part is not None:
+                part.reset_parameters()
         if self.rating is not None:
             nn.init.zeros_(self.rating.weight)
 

@@ -64,7 +64,8 @@ def moments_of(batch: RankingBatch, *, time_aware: bool = False) -> Moments:
         visible, place = history.lengths[:, None], torch.arange(count, device=candidates.device)
         context = None if batch.context is None else batch.context[:, None]
         return Moments(visible, asked_at(history, visible, None), candidates[:, None], place, context)
-    _, group, sizes = torch.cat(columns).unique(dim=1, return_inverse=True, return_counts=True)
+    told_apart = torch.cat(columns) if len(candidates) else torch.arange(count, device=candidates.device)[None]
+    _, group, sizes = told_apart.unique(dim=1, return_inverse=True, return_counts=True)
     slots = int(sizes.max())
     if len(sizes) * slots > 2 * count:  # more padding than candidates: each is a moment of its own
         group, sizes, slots = torch.arange(count, device=group.device), torch.ones_like(group), 1

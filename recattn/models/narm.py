@@ -50,12 +50,13 @@ class NARM(NextItemModel):
         check_fraction("dropout", dropout)
         check_fraction("state_dropout", state_dropout)
         check_positive("embedding_std", embedding_std)
-        self.num_items, self.dim, self.max_length = num_items, dim, max_length
-        self.hidden_dim = dim if hidden_dim is None else hidden_dim
-        check_count("hidden_dim", self.hidden_dim)
+        self.num_items, self.dim, self.max_length = num_items, int(dim), max_length
+        hidden_dim = dim if hidden_dim is None else hidden_dim
+        check_count("hidden_dim", hidden_dim)
+        self.hidden_dim = int(hidden_dim)
         self.dropout, self.state_dropout, self.embedding_std = dropout, state_dropout, embedding_std
         self.item_table = nn.Embedding(num_items + 1, dim, padding_idx=0)
-        self.gru = nn.GRU(dim, self.hidden_dim, batch_first=True)
+        self.gru = nn.GRU(self.dim, self.hidden_dim, batch_first=True)
         self.scorer = AdditiveScorer(self.hidden_dim, self.hidden_dim, hidden_dim=self.hidden_dim, activation="sigmoid")
         self.attention_to_session = AttentionPooling(self.scorer, Identity())
         self.projection = nn.Linear(2 * self.hidden_dim, dim, bias=False)

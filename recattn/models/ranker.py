@@ -77,6 +77,8 @@ class Ranker(nn.Module, ABC):
         candidates: (batch, candidates) int64 item ids, 0 for padding. request_time: (batch,) int64 seconds, or None.
         Returns (batch, candidates) float32; padding is -inf.
         """
+        if not len(candidates):
+            return candidates.to(torch.float32)
         if candidates.shape[1] >= self.num_items:
             return self.score_all(history, request_time).gather(1, candidates)
         history = history.last(self.max_length)

@@ -13,7 +13,7 @@ from recattn.models.item_embedding import Combine
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
 from recattn.nn import Encoder, MultiHeadAttention
-from recattn.nn.blocks.encoder import EncoderFeedForward
+from recattn.nn.blocks.encoder import EncoderFeedForward, ask_itself
 from recattn.nn.blocks.residual import Norm
 from recattn.nn.checks import check_count, check_fraction, check_positive
 
@@ -176,10 +176,10 @@ class SASRec(NextItemModel):
 
 def check_takes_pairs(layer: nn.Module, dim: int) -> None:
     """Raise ConfigError for an attention that has no place for a bias of each pair, such as linear attention."""
-    events = torch.zeros(1, 2, dim)
+    events, bias = torch.zeros(1, 2, dim), torch.zeros(1, getattr(layer, "num_heads", 1), 2, 2)
     try:
         with torch.no_grad():
-            layer(events, events, bias=torch.zeros(1, getattr(layer, "num_heads", 1), 2, 2), need_weights=False)
+            ask_itself(layer, events, None, bias=bias, need_weights=False)
     except ConfigError as error:
         raise ConfigError(
             f"relative_positions and interval_bias need an attention_layer that takes a bias of each pair: {error}"

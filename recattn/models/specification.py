@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Unpack, get_args, get_origin
 
 from torch import nn
@@ -44,8 +44,10 @@ def describe(module: nn.Module) -> Specification:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any argument
-    """Numpy's integers, which layers take and YAML does not, as Python's."""
-    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
+    """Numpy's numbers, which layers take and YAML does not, as Python's."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def build(specification: Specification, **overrides: object) -> nn.Module:

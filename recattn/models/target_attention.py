@@ -207,6 +207,10 @@ class TargetAttention(Ranker):
             for weight in () if part is None else part.parameters():
                 nn.init.normal_(weight, std=self.embedding_std)
         nn.init.zeros_(self.item_bias.weight)
+        nn.init.zeros_(self.profile_bias)
+        for counted in (self.event_bias, self.transition_head):
+            if counted is not None:
+                counted.reset_parameters()
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """Logits (batch, candidates)."""

@@ -17,7 +17,15 @@ from recattn.models.moments import Moments, asked_at, left_out, moments_of
 from recattn.models.preset_options import PresetOptions
 from recattn.models.profile import ProfileTokens
 from recattn.models.ranker import Ranker
-from recattn.nn import Encoder, InterestEvolution, InterestExtractor, MultiHeadAttention, SearchedAttention
+from recattn.nn import (
+    Encoder,
+    InterestEvolution,
+    InterestExtractor,
+    LinformerAttention,
+    MultiHeadAttention,
+    SearchedAttention,
+    SummaryPooling,
+)
 from recattn.nn.blocks.encoder import check_width
 from recattn.nn.checks import check_count
 from recattn.nn.dense.mlp import MLP, Activation
@@ -289,6 +297,15 @@ class TargetRanker(Ranker):
                 raise ConfigError(
                     f"{name} is an Encoder, whose events read each other: separate_tables must be False and "
                     "profile_in_readout True"
+                )
+            # The candidate comes behind the padding there, as profile tokens do.
+            if isinstance(inner, Encoder) and isinstance(inner.attention, LinformerAttention):
+                raise ConfigError(f"{name} must not be an Encoder of LinformerAttention, to which places matter")
+            recent = isinstance(inner, SummaryPooling) and inner.num_recent > 0
+            if (recent or isinstance(inner, LinformerAttention)) and self.profile_sizes and not self.profile_in_readout:
+                raise ConfigError(
+                    f"{name} is a {type(inner).__name__}, to which places matter, and the profile has none: "
+                    "profile_in_readout must be True"
                 )
         if self.long.searches_categories and not self.feature_sizes:
             raise ConfigError("CategorySearch needs items' features: feature_sizes is empty")

@@ -42,8 +42,14 @@ class TransitionHead(nn.Module):
         self.register_buffer("counts", torch.empty(0))
         self.register_buffer("totals", torch.zeros(num_items + 1), persistent=False)
         self.register_buffer("dense", None, persistent=False)
-        self.scale = nn.Parameter(torch.tensor(0.5))
-        self.raw_floor = nn.Parameter(torch.tensor(-8.0))
+        self.scale = nn.Parameter(torch.empty(()))
+        self.raw_floor = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Half of what was counted, and next to nothing for what never was; the counts stay."""
+        nn.init.constant_(self.scale, 0.5)
+        nn.init.constant_(self.raw_floor, -8.0)
 
     def set_counts(self, pairs: Tensor, counts: Tensor) -> None:
         """Take the counts C.

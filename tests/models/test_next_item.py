@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from recattn.batch import History, RankingBatch
-from recattn.models import NARM, BERT4Rec, SlateDecoder, next_item
+from recattn.models import NARM, BERT4Rec, SASRec, SlateDecoder, TargetAttention, TargetRanker, next_item
 from recattn.models.windows import leave_out, window
+from recattn.nn import MultiHeadAttention, RotaryPosition
 
 HISTORY = History(
     torch.tensor([[3, 5, 7, 2, 9], [4, 6, 0, 0, 0], [0, 0, 0, 0, 0]]),
@@ -94,3 +95,19 @@ def test_attention_stands_at_the_events_places(model):
         ]
         assert (seen[1] > 0).tolist() == [[True] * 2 + [False] * 3, [False] * 5, [True] + [False] * 4]
         assert (seen[2] == 0).all()
+
+
+def test_rotary_attention_may_have_a_bias_of_intervals():
+    attention = MultiHeadAttention(8, 8, num_heads=2, causal=True, rotary=RotaryPosition(4))
+    model = SASRec(11, dim=8, attention_layer=attention, learned_positions=False, interval_bias=True).eval()
+    history = History(torch.tensor([[3, 5, 7]]), torch.tensor([3]), times=torch.tensor([[1, 50, 900]]))
+    torch.testing.assert_close(model.last_states(history), model.states(history)[:, -1])
+
+
+def test_a_batch_of_nobody_is_answered():
+    history = History(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    batch = RankingBatch(history, torch.zeros(0, 4, dtype=torch.int64), visible=torch.zeros(0, 4, dtype=torch.int64))
+    for model in (SASRec(11, dim=8), TargetRanker(11, dim=8), TargetAttention(11, dim=8)):
+        model.eval()
+        assert model(batch).shape == (0, 4)
+        assert model.score_candidates(history, batch.candidates).shape == (0, 4)

@@ -181,3 +181,16 @@ def test_integers_of_numpy_are_written_down_as_pythons():
     made = DIN(np.int64(5), dim=np.int64(4), readout_dims=(np.int64(3),))
     written = yaml.safe_load(yaml.safe_dump(describe(made)))
     assert (written["init_args"]["num_items"], written["init_args"]["readout_dims"]) == (5, [3])
+
+
+def test_numpy_numbers_are_numbers():
+    for model in (
+        rmodels.SASRec(11, dim=np.int64(8), num_layers=1, dropout=np.float64(0.1)),
+        rmodels.BERT4Rec(11, dim=np.int64(8)),
+        rmodels.NARM(11, dim=np.int64(8)),
+        rmodels.DIEN(11, dim=np.int64(8)),
+        rmodels.BST(11, dim=np.int64(8)),
+        rmodels.TargetAttention(11, dim=8, rating_levels=tuple(np.array([1.0, 2.0]))),
+    ):
+        assert describe(build(yaml.safe_load(yaml.safe_dump(describe(model))))) == describe(model)
+    assert rnn.AlibiBias(np.int64(4)).slopes == rnn.AlibiBias(4).slopes

@@ -359,3 +359,16 @@ def test_the_transition_head_is_there_only_on_request():
     assert not any(isinstance(part, TransitionHead) for part in TargetAttention(3, transitions=0).modules())
     assert TargetAttention(3, transitions=7).transition_head.horizon == 7
     assert TargetAttention(3, transitions=7, max_length=5).transition_head.horizon == 5
+
+
+def test_every_part_goes_back_to_its_start():
+    torch.manual_seed(1)
+    model = TargetAttention(11, dim=8, rating_levels=(1.0, 2.0), profile_sizes=(3,))
+    fixed = ("profile_bias", "transition_head", "event_bias", "item_bias")
+    start = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(fixed)}
+    for weight in model.parameters():
+        nn.init.constant_(weight, 123.0)
+    model.reset_parameters()
+    for name, value in start.items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert not any((weight == 123).any() for weight in model.parameters())

@@ -25,9 +25,11 @@ from recattn.nn import (
     InterestEvolution,
     InterestExtractor,
     LinearAttention,
+    LinformerAttention,
     MultiHeadAttention,
     RotaryPosition,
     SearchedAttention,
+    SummaryPooling,
 )
 
 NUM_ITEMS, DIM, BATCH, LENGTH, CANDIDATES, REACH, SHORT = 13, 6, 3, 7, 5, 5, 2
@@ -531,3 +533,16 @@ WRONG = {
 def test_what_does_not_fit_is_refused(message):
     with pytest.raises(ConfigError, match=message):
         WRONG[message]()
+
+
+@pytest.mark.parametrize(
+    ("layer", "more"),
+    [
+        (Encoder(8, attention=LinformerAttention(8, 8, num_heads=2, max_length=40, num_slots=3), num_layers=1), {}),
+        (LinformerAttention(8, 8, num_heads=2, max_length=40, num_slots=3), {"profile_sizes": (3,)}),
+        (SummaryPooling(8, MultiHeadAttention(8, 8, num_heads=2), num_tokens=2, num_recent=2), {"profile_sizes": (3,)}),
+    ],
+)
+def test_what_has_no_place_is_not_told_to_a_layer_of_places(layer, more):
+    with pytest.raises(ConfigError, match="places matter"):
+        TargetRanker(11, dim=8, attention_layer=layer, recency=False, profile_in_readout=not more, **more)

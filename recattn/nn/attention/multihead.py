@@ -112,7 +112,8 @@ class MultiHeadAttention(nn.Module):
             check_causal("MultiHeadAttention", query, keys)
         mask = full_mask(mask, keys)
         mask = None if mask is None else mask.unsqueeze(1)  # (batch, 1, queries or 1, length)
-        bias = bias.unsqueeze(1) if bias is not None and bias.dim() == 3 else bias
+        if bias is not None:
+            bias = bias.unsqueeze(1) if bias.dim() == 3 else torch.atleast_2d(bias)
         q, k, v = (  # (batch, heads, queries or length, key_dim or value_dim)
             split_heads(x, self.num_heads)
             for x in (
@@ -140,6 +141,8 @@ class MultiHeadAttention(nn.Module):
             # (batch, queries or 1, 1): is there a key in any head? Without a bias 0 stays 0 by itself.
             reachable = _both(seen, causal_mask(q.shape[-2], q.device)) if causal else seen
             output = fill_masked(output, reachable.any(-1).any(1).unsqueeze(-1), 0.0)  # type: ignore[union-attr]
+        elif not keys.shape[1]:
+            output = torch.zeros_like(output)
         return Attended(output.squeeze(1) if single else output, weights)
 
     def _drop_keys(self, mask: Tensor | None, keys: Tensor) -> Tensor | None:

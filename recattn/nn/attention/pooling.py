@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from recattn.nn.attended import Attended, Scorer, Weighting, WeightsKind, full_mask
@@ -82,7 +83,7 @@ class AttentionPooling(nn.Module):
         """Forward's output by the fused kernels, with one head."""
         mask = full_mask(mask, keys)
         q, k, v = (x.unsqueeze(1) for x in (scorer.ask(query), keys, values))
-        mask, bias = (None if x is None else x.unsqueeze(-3) for x in (mask, bias))
+        mask, bias = (None if x is None else torch.atleast_2d(x).unsqueeze(-3) for x in (mask, bias))
         bias = bias if bias is None or temperature == 1 else bias / temperature
         return fast_attention(q, k, v, mask, bias, scale=1 / temperature).squeeze(1)
 

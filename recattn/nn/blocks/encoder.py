@@ -78,6 +78,8 @@ class EncoderBlock(nn.Module):
                 "key_positions": torch.arange(inputs.shape[1], device=places.device)[None],
             }
 
+        bias = fitting_bias(self.attention, bias)
+
         def attend(query: Tensor) -> Tensor:
             attended: Attended = self.attention(query, keys, mask=mask, bias=bias, need_weights=False, **more)
             return attended.output
@@ -221,8 +223,15 @@ def ask_itself(
     if getattr(attention, "rotary", None) is not None:
         places = torch.arange(sequence.shape[1], device=sequence.device)[None]
         more = {"query_positions": places, "key_positions": places}
+    bias = fitting_bias(attention, bias)
     attended: Attended = attention(sequence, sequence, mask=mask, bias=bias, need_weights=need_weights, **more)
     return attended
+
+
+def fitting_bias(attention: nn.Module, bias: Tensor | None) -> Tensor | None:
+    """The bias without the axis of heads, which is 1 long, where the layer knows no heads."""
+    headless = bias is not None and bias.dim() == 4 and bias.shape[1] == 1 and not hasattr(attention, "num_heads")
+    return bias.squeeze(1) if bias is not None and headless else bias
 
 
 def fresh_copy(attention: nn.Module) -> nn.Module:

@@ -37,8 +37,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         check_count("dim", dim)
-        self.hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
-        check_count("hidden_dim", self.hidden_dim)
+        hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
+        check_count("hidden_dim", hidden_dim)
+        self.hidden_dim = int(hidden_dim)  # torch splits by Python's integers alone
         check_choice("activation", activation, FEED_FORWARD_ACTIVATIONS)
         check_fraction("dropout", dropout)
         self.dim, self.dropout = dim, dropout

@@ -21,7 +21,7 @@ def alibi_slopes(num_heads: int) -> tuple[float, ...]:
     >>> alibi_slopes(3)
     (0.0625, 0.00390625, 0.25)
     """
-    power = 1 << num_heads.bit_length() - 1
+    power = 1 << int(num_heads).bit_length() - 1
     series, finer = ([2 ** (-8 * h / n) for h in range(1, n + 1)] for n in (power, 2 * power))
     return tuple(series + finer[::2][: num_heads - power])
 

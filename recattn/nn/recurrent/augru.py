@@ -60,7 +60,7 @@ class AUGRU(nn.Module):
         check_count("input_dim", input_dim)
         check_count("hidden_dim", hidden_dim)
         check_choice("form", form, ATTENTION_FORMS)
-        self.input_dim, self.hidden_dim = input_dim, hidden_dim
+        self.input_dim, self.hidden_dim = int(input_dim), int(hidden_dim)
         self.form: AttentionForm = form
         num_gates = 1 if form == "agru" else 2  # reset, then update
         self.input_gates = nn.Linear(input_dim, num_gates * hidden_dim)

@@ -31,8 +31,8 @@ class InterestExtractor(nn.Module):
         super().__init__()
         check_count("input_dim", input_dim)
         check_count("hidden_dim", hidden_dim)
-        self.input_dim, self.hidden_dim = input_dim, hidden_dim
-        self.gru = nn.GRU(input_dim, hidden_dim, batch_first=True)
+        self.input_dim, self.hidden_dim = int(input_dim), int(hidden_dim)
+        self.gru = nn.GRU(self.input_dim, self.hidden_dim, batch_first=True)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -1,5 +1,6 @@
 """The local activation unit of the Deep Interest Network: a small network scores each (candidate, event) pair."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
@@ -126,7 +127,7 @@ class ActivationUnitScorer(nn.Module):
         scores, *moments = dice_scores(
             at_least_float32(query).flatten(0, -2),
             at_least_float32(keys).flatten(0, -2),
-            real.reshape(-1, *shape[-2:]),
+            real.reshape(math.prod(shape[:-2]), *shape[-2:]),
             Unit(*(at_least_float32(part) for part in parts)),
             dice.eps,
         )

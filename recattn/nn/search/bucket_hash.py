@@ -138,8 +138,10 @@ class BucketHashPooling(nn.Module):
 
     def _sums(self, members: Tensor, values: Tensor) -> Tensor:
         values = at_least_float32(values)
-        sums: Tensor = (members.mT.to(values.dtype) @ values).unflatten(1, (self.num_groups, -1))
-        return sums
+        with torch.autocast(values.device.type, enabled=False):  # sums over a whole history
+            sums = members.mT.to(values.dtype) @ values
+        by_group: Tensor = sums.unflatten(1, (self.num_groups, -1))
+        return by_group
 
     @staticmethod
     def _look_up(codes: Tensor, summary: Tensor) -> Tensor:

@@ -192,6 +192,7 @@ def _nearest(points: Tensor, centres: Tensor) -> Tensor:
 
     Within rounding: a product may round equal centres differently in different columns, as some processors' do.
     """
-    closeness = points @ centres.mT - centres.square().sum(-1).unsqueeze(-2) / 2
+    with torch.autocast(points.device.type, enabled=False):
+        closeness = points @ centres.mT - centres.square().sum(-1).unsqueeze(-2) / 2
     rounding = 16 * torch.finfo(closeness.dtype).eps * closeness.abs().amax(-1, keepdim=True)
     return (closeness >= closeness.amax(-1, keepdim=True) - rounding).byte().argmax(-1)

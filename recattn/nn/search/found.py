@@ -27,8 +27,8 @@ class Found(NamedTuple):
         >>> Found(torch.tensor([[[1, 3, 0]]]), torch.tensor([[[True, True, False]]])).spread(4).tolist()
         [[[False, True, False, True]]]
         """
-        nowhere = self.mask.new_zeros(*self.mask.shape[:-1], length)
-        return nowhere.scatter_reduce(-1, self.places, self.mask, "amax")
+        nowhere = self.mask.new_zeros(*self.mask.shape[:-1], length, dtype=torch.uint8)
+        return nowhere.scatter_reduce(-1, self.places, self.mask.byte(), "amax") > 0  # of bool no GPU takes a maximum
 
     def gather(self, events: Tensor) -> Tensor:
         """What was found of events (batch, length, dim): (batch, queries, found, dim).

@@ -108,8 +108,10 @@ class SummaryPooling(nn.Module):
         to_tokens, to_recent = weights.split([self.num_tokens, weights.shape[-1] - self.num_tokens], -1)
         if weights.dim() == 4:
             reading = reading.unsqueeze(1)
-        places = recent.places.view(keys.shape[0], *[1] * (weights.dim() - 2), -1).expand_as(to_recent)
-        return Attended(output, (to_tokens @ reading.to(weights.dtype)).scatter_add(-1, places, to_recent))
+        count = recent.places.shape[-1]
+        places = recent.places.view(keys.shape[0], *[1] * (weights.dim() - 2), count).expand_as(to_recent)
+        through_tokens = (to_tokens @ reading.to(weights.dtype)).to(weights.dtype)  # autocast may have made it narrower
+        return Attended(output, through_tokens.scatter_add(-1, places, to_recent))
 
     def summarize(self, keys: Tensor, values: Tensor | None = None, mask: Tensor | None = None) -> TokenSummary:
         """The tokens and the recent events. Arguments as in forward."""

@@ -153,3 +153,18 @@ def test_a_per_query_mask_makes_causal_self_attention():
     output = layer(x, x, mask=causal, need_weights=False).output
     changed = torch.cat([x[:, :4], torch.randn(3, 3, 6)], 1)
     torch.testing.assert_close(layer(changed, changed, mask=causal, need_weights=False).output[:, :4], output[:, :4])
+
+
+def test_a_bias_of_each_event_broadcasts_on_both_paths():
+    layer = MultiHeadAttention(4, 4, num_heads=2)
+    query, keys, bias = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(5)
+    readable = layer(query, keys, bias=bias).output
+    torch.testing.assert_close(layer(query, keys, bias=bias, need_weights=False).output, readable)
+
+
+def test_no_key_at_all_gives_zero_past_the_bias():
+    layer = MultiHeadAttention(4, 4, num_heads=2, bias=True)
+    torch.nn.init.ones_(layer.output_projection.bias)
+    for need_weights in (True, False):
+        output = layer(torch.randn(2, 3, 4), torch.randn(2, 0, 4), need_weights=need_weights).output
+        assert torch.equal(output, torch.zeros(2, 3, 4))

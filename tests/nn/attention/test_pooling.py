@@ -78,3 +78,10 @@ def test_autocast_gives_finite_output_and_gradients_with_an_empty_row(dtype):
 def test_weights_kind_is_that_of_the_weighting():
     assert AttentionPooling(DotScorer(), Softmax()).weights_kind == "probability"
     assert AttentionPooling(DotScorer(), Identity()).weights_kind == "gate"
+
+
+def test_a_bias_of_each_event_broadcasts_on_both_paths():
+    query, keys, bias = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(5)
+    layer = AttentionPooling(DotScorer(), Softmax())
+    readable = layer(query, keys, bias=bias).output
+    torch.testing.assert_close(layer(query, keys, bias=bias, need_weights=False).output, readable)

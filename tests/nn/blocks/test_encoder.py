@@ -257,3 +257,15 @@ def test_the_last_places_get_their_own_biases():
     for bias in ([each, shared], [shared, each[:, 0]], each, each[:, :, :1]):
         whole = model(events, MASK, bias=bias).output[torch.arange(3), LENGTHS[:3] - 1]
         torch.testing.assert_close(model.last(events, LENGTHS, bias=bias)[:3], whole)
+
+
+def test_a_layer_without_heads_takes_the_bias_of_one():
+    layer = rnn.AttentionPooling(rnn.ScaledDotScorer(), rnn.Sparsemax())
+    encoder = rnn.Encoder(4, attention=layer, num_layers=2).eval()
+    inputs, bias, lengths = torch.randn(2, 5, 4), torch.randn(2, 1, 5, 5), torch.tensor([5, 3])
+    mask = torch.arange(5) < lengths[:, None]
+    output = encoder(inputs, mask, bias=bias).output
+    assert output.shape == (2, 5, 4)
+    torch.testing.assert_close(encoder(inputs, mask, bias=bias.squeeze(1)).output, output)
+    last = encoder.last(inputs, lengths, bias=bias)
+    torch.testing.assert_close(last, output[torch.arange(2), lengths - 1])

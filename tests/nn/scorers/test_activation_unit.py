@@ -81,3 +81,9 @@ def test_a_history_of_one_event_trains():
     scores = scorer(query, query + 1, torch.ones(1, 1, 1, dtype=torch.bool))
     scores.sum().backward()
     assert all(p.grad.isfinite().all() for p in scorer.parameters())
+
+
+@pytest.mark.parametrize(("queries", "length"), [(3, 0), (0, 5)])
+def test_nothing_to_score_is_no_error_in_training(queries, length):
+    scorer = ActivationUnitScorer(4, 4, hidden_dims=(8,)).train()
+    assert scorer(torch.randn(2, queries, 4), torch.randn(2, length, 4)).shape == (2, queries, length)

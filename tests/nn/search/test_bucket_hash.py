@@ -137,3 +137,14 @@ def test_wrong_arguments_are_named():
         make()(query, keys, bias=torch.zeros(3, 5, 23), need_weights=False)
     with pytest.raises(ConfigError, match="mask must be"):
         make().summarize(keys, values, mask[:, None].expand(3, 5, 23))
+
+
+def test_codes_and_sums_are_those_of_fp32_under_autocast():
+    torch.manual_seed(0)
+    layer, keys = BucketHashPooling(64, num_groups=16, num_bits=3), torch.randn(2, 500, 64)
+    codes, sums = layer.codes(keys), layer.summarize(keys)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.codes(keys), codes)
+        found = layer.summarize(keys)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, sums)

@@ -199,3 +199,11 @@ def test_wrong_inputs_are_named():
         layer(query, keys, bias=torch.zeros(3, 7, 11))
     with pytest.raises(ConfigError, match="mask must be"):
         layer.summarize(keys, values, mask[:, None].expand(3, 7, 11))
+
+
+def test_clusters_are_those_of_fp32_under_autocast():
+    torch.manual_seed(0)
+    layer, keys = ClusterPooling(MultiHeadAttention(16, 16, num_heads=2), num_clusters=8), torch.randn(2, 200, 16) + 5
+    clusters = layer.find_clusters(keys)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.find_clusters(keys), clusters)

@@ -5,6 +5,7 @@ from recattn.errors import ConfigError
 from recattn.nn import (
     AttentionPooling,
     BilinearScorer,
+    ConstantScorer,
     DotScorer,
     HSTUAttention,
     Identity,
@@ -144,3 +145,12 @@ def test_what_it_cannot_do_is_named():
             layer(query, keys, bias=torch.zeros(4, 3, 11), need_weights=need_weights)
         with pytest.raises(ConfigError, match="mask must be"):
             layer(query, keys, values, mask[:, None].expand(4, 3, 11), need_weights=need_weights)
+
+
+def test_weights_come_under_autocast_and_of_no_rows():
+    layer = SummaryPooling(8, AttentionPooling(ConstantScorer(), Softmax()), num_tokens=2, num_recent=3)
+    query, keys = torch.randn(2, 4, 8), torch.randn(2, 7, 8)
+    expected = layer(query, keys).weights
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(query, keys).weights.float(), expected, atol=0.02, rtol=0.02)
+    assert layer(query[:0], keys[:0]).weights.shape == (0, 4, 7)
