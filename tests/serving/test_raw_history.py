@@ -171,6 +171,7 @@ def test_many_at_once_are_answered_as_one_by_one(known):
     assert found.attrs["notes"] == [
         "left out of the history, as the model does not know them: 31337",
         "unknown to the model and left out of the profile: gender 'X'",
+        "2 of 5 users have no history: theirs are the most popular items",
     ]
     alone = recommender.recommend_many(histories=table, k=4)
     assert alone["user"].unique().tolist() == first_rows[:-1]
