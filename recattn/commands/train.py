@@ -170,8 +170,9 @@ def train(
         log.print(f"features of items are not used: {why}")
     if use_context and material.context_sizes and not getattr(ranker, "context_sizes", ()):
         log.print("the context of the rows is not used: the model reads none")
-    adam: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
-    trained = task_of(ranker, material.data, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+    asked: dict[str, Any] = {"loss": loss, "num_negatives": num_negatives, "monitor": monitor}
+    asked |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
+    trained = task_of(ranker, material.data, clicked, **asked)
     batch_size = trained.default_batch_size if batch_size is None else batch_size
     course: dict[str, Any] = {"batch_size": batch_size, "positions": positions, "max_epochs": max_epochs}
     course |= {"patience": patience, "precision": precision, "seed": seed, "resume": resume}
@@ -181,7 +182,7 @@ def train(
         log.print(f"epoch {fitted.best_epoch} was the best; once more, with the validation part to train on as well")
         torch.manual_seed(seed)
         ranker, everything = build_ranker(describe(ranker)), material.data.before_test
-        again = task_of(ranker, everything, clicked, loss=loss, num_negatives=num_negatives, monitor=monitor, **adam)
+        again = task_of(ranker, everything, clicked, **asked)
         where = checkpoints / "refit"
         seconds += fit(ranker, everything, folder=where, task=again, stop_after=fitted.best_epoch, **course).seconds
     manifest = {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recattn.data.histories import Histories
 from recattn.data.split import Targets
 from recattn.errors import ConfigError, DataError
+from recattn.nn.checks import check_count
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ def label_by_sampling(histories: Histories, targets: Targets, *, negatives: int 
     >>> label_by_sampling(histories, Targets(np.array([0]), np.array([2])), negatives=2).items.tolist()
     [1, 4, 4]
     """
-    if isinstance(negatives, bool) or not isinstance(negatives, int) or negatives < 1:
-        raise ConfigError(f"negatives must be an integer >= 1, got {negatives!r}")
+    check_count("negatives", negatives)
     users, positions, events = _in_order(histories, targets)
     drawn = _never_taken(histories, np.repeat(users, negatives), np.random.default_rng(seed))
     items = np.concatenate([histories.items[events, None], drawn.reshape(-1, negatives)], 1).reshape(-1)

@@ -1,8 +1,6 @@
 """The samples of all parts of a split, and the file that keeps them so that every model is asked the same."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 
 from recattn.data.click_samples import ClickSamples, label_by_rating, label_by_sampling
 from recattn.data.split import Split, events_between
+from recattn.data.whole_file import whole_file
 from recattn.errors import ConfigError, DataError
 
 _PARTS = ("train", "validation", "test")
@@ -109,15 +108,8 @@ def write_clicks(path: str | Path, clicks: Clicks) -> None:
         tables.append(pa.table(columns))
     about = json.dumps({"labels": clicks.labels, "split_hash": clicks.split_hash}).encode()
     table = pa.concat_tables(tables).replace_schema_metadata({_KEY: about})
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        pq.write_table(table, name)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as fresh:
+        pq.write_table(table, fresh)
 
 
 def read_clicks(path: str | Path, split_hash: str) -> Clicks:

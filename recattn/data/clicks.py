@@ -11,6 +11,7 @@ from recattn.data.batches import pad_histories
 from recattn.data.click_samples import ClickSamples
 from recattn.data.histories import Histories
 from recattn.errors import ConfigError
+from recattn.nn.checks import check_count
 
 
 class ClickLoader:
@@ -53,8 +54,7 @@ class ClickLoader:
         shuffle: bool = True,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("window", window), ("context", context)):
-            if value < 1:
-                raise ConfigError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, value)
         if not len(samples):
             raise ConfigError("samples is empty: there is nothing to load")
         if samples.users[-1] >= histories.num_users or (samples.visible > histories.lengths[samples.users]).any():

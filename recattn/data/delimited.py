@@ -69,14 +69,14 @@ class Delimited:
             )
         return names
 
-    def read(self, wanted: Sequence[str], types: dict[str, pa.DataType] | None = None) -> pa.Table:
-        """The wanted columns, as text unless ``types`` says otherwise, in the order of the file.
+    def read(self, wanted: Sequence[str] | None = None, types: dict[str, pa.DataType] | None = None) -> pa.Table:
+        """The wanted columns, by default all, as text unless ``types`` says otherwise, in the order of the file.
 
         Raises DataError naming the line that has too many or too few fields or is not in ``encoding``, and for a
         gzip file that was cut off; ArrowInvalid when ``types`` does not fit (see the checks in ``columns``).
         """
         try:
-            return pc.read_csv(self.path, **self._options(wanted, types))
+            return pc.read_csv(self.path, **self._options(self.header() if wanted is None else wanted, types))
         except (pa.ArrowInvalid, UnicodeDecodeError, OSError, *DAMAGED) as error:
             if types is not None and isinstance(error, pa.ArrowInvalid):
                 raise  # the caller reads again as text, and the checks of ``columns`` then name the value

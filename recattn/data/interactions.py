@@ -17,6 +17,7 @@ from recattn.data.repeats import count_repeats, seen_before
 from recattn.data.summary import Summary, content_hash
 from recattn.data.tables import Columns, Events, Layout, from_pandas, read_table, to_arrow
 from recattn.errors import ConfigError, DataError
+from recattn.nn.checks import check_count
 
 Duplicates = Literal["first", "keep"]
 MOST_ACTIONS = 20
@@ -149,8 +150,7 @@ class Interactions:
         >>> Interactions.from_frame(events).without_rare_items(2).frame["item"].tolist()
         [7, 7]
         """
-        if isinstance(min_item_events, bool) or not isinstance(min_item_events, int) or min_item_events < 1:
-            raise ConfigError(f"min_item_events must be an integer >= 1, got {min_item_events!r}")
+        check_count("min_item_events", min_item_events)
         counts = self.frame["item"].value_counts()
         frequent = counts.index[counts >= min_item_events]
         if not len(frequent):

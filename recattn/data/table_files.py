@@ -1,6 +1,5 @@
 """Files that hold a table, each by its suffix: CSV, TSV, Parquet, JSON lines."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recattn.data.delimited import Delimited
 from recattn.data.jsonlines import JsonLines
+from recattn.data.whole_file import whole_file
 from recattn.errors import ConfigError, DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -72,7 +72,7 @@ def open_table(path: str | Path, *, delimiter: str | None = None, encoding: str 
         raise DataError(f"{path} is empty")
     suffix = _suffix(path)
     if suffix in _JSON:
-        return _JsonFile(path, JsonLines(path, encoding))
+        return _TextFile(path, JsonLines(path, encoding))
     if suffix in _PARQUET:
         return _ParquetFile(path)
     if delimiter is None and suffix not in _DELIMITERS:
@@ -97,16 +97,13 @@ def table_writer(path: str | Path) -> Callable[[pd.DataFrame], None]:
         raise ConfigError(f"{path}: the suffix of a table is one of {_KNOWN}, got {path.suffix!r}")
 
     def write(frame: pd.DataFrame) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            fresh = Path(folder, path.name)
+        with whole_file(path) as fresh:
             if suffix in _PARQUET:
                 frame.to_parquet(fresh, index=False)
             elif suffix in _JSON:
                 frame.to_json(fresh, orient="records", lines=True, force_ascii=False)
             else:
                 frame.to_csv(fresh, sep=_DELIMITERS[suffix], index=False)
-            fresh.replace(path)
 
     return write
 
@@ -118,29 +115,7 @@ def _suffix(path: Path) -> str:
 @dataclass(frozen=True)
 class _TextFile:
     path: Path
-    file: Delimited
-
-    @property
-    def top(self) -> str:
-        return f"{self.path}, line 1"
-
-    def names(self) -> list[str]:
-        return self.file.header()
-
-    def read(self, wanted: Sequence[str] | None = None) -> pa.Table:
-        return self.file.read(self.names() if wanted is None else wanted)
-
-    def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        return self.file.blocks(wanted)
-
-    def where(self, row: int) -> str:
-        return f"{self.path}, line {self.file.line(row)}"
-
-
-@dataclass(frozen=True)
-class _JsonFile:
-    path: Path
-    file: JsonLines
+    file: Delimited | JsonLines
 
     @property
     def top(self) -> str:
@@ -153,7 +128,7 @@ class _JsonFile:
         return self.file.read(wanted)
 
     def blocks(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        yield self.read(wanted)
+        return self.file.blocks(wanted)
 
     def where(self, row: int) -> str:
         return f"{self.path}, line {self.file.line(row)}"

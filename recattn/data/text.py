@@ -34,9 +34,9 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     try:
         return data.decode(codec(encoding))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f'{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}; pass encoding="latin-1"'
+            f'{path}, line {line}: byte 0x{error.object[error.start]:02x} is not {encoding}; pass encoding="latin-1"'
         ) from error
     except LookupError as error:
         raise ConfigError(f"encoding={encoding!r} does not exist") from error

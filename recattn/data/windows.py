@@ -10,6 +10,7 @@ from recattn.batch import SequenceBatch
 from recattn.data.batches import pad_histories
 from recattn.data.histories import Histories
 from recattn.errors import ConfigError
+from recattn.nn.checks import check_count
 
 BUCKET_BATCHES = 32
 """Sequences are sorted by length inside groups of this many batches: little padding, and still a random order."""
@@ -43,8 +44,7 @@ class SequenceLoader:
         epoch: int = 0,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("positions", positions), ("context", context)):
-            if value < 1:
-                raise ConfigError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, value)
         if not (histories.lengths >= 2).any():
             raise ConfigError("no user has two events to learn from: a target needs one event before it")
         self.histories, self.batch_size, self.positions, self.context = histories, batch_size, positions, context

@@ -1,8 +1,8 @@
 """The reliability curve as a picture."""
 
-import tempfile
 from pathlib import Path
 
+from recattn.data.whole_file import whole_file
 from recattn.errors import ConfigError
 from recattn.evaluation.result import Result
 
@@ -36,8 +36,5 @@ def plot_calibration(path: str | Path, result: Result) -> None:
         fontsize=8,
     )
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        fresh = Path(folder) / path.name
+    with whole_file(path) as fresh:
         figure.savefig(fresh, dpi=160)
-        fresh.replace(path)

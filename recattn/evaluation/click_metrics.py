@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recattn.errors import ConfigError
+from recattn.nn.checks import check_count
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.bool_]
@@ -175,8 +176,7 @@ def reliability_curve(labels: ArrayLike, probabilities: ArrayLike, *, bins: int 
     >>> reliability_curve([0, 0, 1, 1], [0.3, 0.3, 0.9, 0.9], bins=2).observed.tolist()
     [0.0, 1.0]
     """
-    if bins < 1:
-        raise ConfigError(f"bins must be an integer >= 1, got {bins!r}")
+    check_count("bins", bins)
     taken, found = checked(labels, probabilities)
     order = np.argsort(found, kind="stable")
     edges = np.linspace(0, len(order), min(bins, len(order)) + 1).astype(np.int64)

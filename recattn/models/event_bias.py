@@ -11,6 +11,15 @@ from recattn.models.rating_levels import rating_codes
 from recattn.nn import RecencyBias, TimeBias
 
 
+def head_slopes(num_heads: int) -> list[float]:
+    """Decays for heads to start from, so that the first looks at the last events and the last one far back.
+
+    >>> [round(slope, 3) for slope in head_slopes(3)]
+    [0.5, 0.15, 0.045]
+    """
+    return [0.5 * 0.3**head for head in range(num_heads)]
+
+
 class EventBias(nn.Module):
     """b_h(j) = recency_h(age of j) + time_h(now - time of j) + rating_h(rating of j), each part only on request.
 

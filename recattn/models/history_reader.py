@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
-from recattn.models.event_bias import EventBias
+from recattn.models.event_bias import EventBias, head_slopes
 from recattn.models.windows import put_back, window
 from recattn.nn import Attended, CategorySearch, Dice, Encoder, SearchedAttention, full_mask
 from recattn.nn.attended import fill_masked
@@ -53,7 +53,7 @@ class HistoryReader(nn.Module):
         self.learns_from_pairs = any(isinstance(part, Dice) for part in layer.modules())
         heads, inner = num_heads_of(layer), getattr(layer, "attention", None)
         biased = (recency or times) and not (self.summarises or getattr(inner, "summarises", False))
-        slopes = [0.5 * 0.3**head for head in range(heads)]
+        slopes = head_slopes(heads)
         self.bias = EventBias(heads, recency=recency, slopes=slopes, times=times, rating_levels=()) if biased else None
 
     @property

@@ -7,11 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recattn.batch import History, RankingBatch
+from recattn.models.moments import asked_at, left_out, moments_of
 from recattn.models.ranker import Ranker
-from recattn.models.windows import leave_out, put_back, window
-
-LEFT_OUT_EVENTS = 2**16
-"""`NextItemModel.contributions` reads histories with one event left out in pieces of at most this many events."""
+from recattn.models.windows import put_back, window
 
 
 class NextItemModel(Ranker):
@@ -89,22 +87,20 @@ class NextItemModel(Ranker):
         Exact for one event at a time. As events work together the differences do not add up to the logit. When it is
         asked stays as it was: without a request time that of the last event, also where this is the one left out.
         """
-        visible, moments = self._asked(batch)
-        length = batch.history.items.shape[1]
-        windows, starts = window(batch.history, visible, self.max_length)
-        moments = self._moments(batch.history, visible, moments)
-        now, width = None if moments is None else moments.flatten(), windows.items.shape[1]
-        vectors = self._vectors(batch.candidates).flatten(0, 1).unflatten(0, (len(windows.items), -1))
-        logits = (vectors * self.last_states(windows, now)[:, None]).sum(-1)
-        lost = []
-        for events in torch.arange(width, device=visible.device).split(
-            max(1, LEFT_OUT_EVENTS // windows.items.numel())
-        ):
-            then = None if now is None else now.repeat(len(events))
-            states = self.last_states(leave_out(windows, events), then).unflatten(0, (len(events), -1))
-            lost.append(logits - (vectors * states[:, :, None]).sum(-1))  # (events, windows, candidates of a window)
-        brought = torch.cat(lost).movedim(0, -1) * windows.mask[:, None]
-        return put_back(brought.reshape(*batch.candidates.shape, width), starts, length)
+        table = self.item_embeddings()
+
+        def score(
+            history: History,
+            visible: Tensor,  # noqa: ARG001 - all of it
+            candidates: Tensor,
+            now: Tensor | None,
+            context: Tensor | None,  # noqa: ARG001 - such a model reads none
+        ) -> Tensor:
+            states = self.last_states(history, None if now is None else now.flatten())
+            vectors: Tensor = F.embedding(candidates, table, padding_idx=0)
+            return (states[:, None, None] * vectors).sum(-1)
+
+        return left_out(score, batch.history, moments_of(batch, time_aware=self.time_aware), self.max_length)
 
     def _vectors(self, candidates: Tensor) -> Tensor:
         """The candidates' embeddings, (..., dim), 0 for padding."""
@@ -123,7 +119,7 @@ class NextItemModel(Ranker):
 
     def _states_at(self, history: History, positions: Tensor, request_time: Tensor | None = None) -> Tensor:
         """The state before the event at each position (batch, positions): (batch, positions, dim), 0 at position 0."""
-        moments = self._moments(history, positions, request_time)
+        moments = asked_at(history, positions, request_time) if self.time_aware else None
         now = None if moments is None else common_request(history, positions, moments)
         if history.items.shape[1] > self.max_length or (moments is not None and now is None):
             windows, _ = window(history, positions, self.max_length)
@@ -133,14 +129,6 @@ class NextItemModel(Ranker):
         index = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
         found: Tensor = states.gather(1, index) * (positions > 0)[..., None]
         return found
-
-    def _moments(self, history: History, positions: Tensor, request_time: Tensor | None) -> Tensor | None:
-        """When each position asks, (batch, positions); None for a model that is not told, or data without times."""
-        if not self.time_aware or history.times is None:
-            return None
-        if request_time is None:
-            return history.times.gather(1, (positions - 1).clamp(min=0))
-        return request_time
 
     def _last_weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:
         """The weights behind the state after each whole history, layer by layer: (batch, [heads,] length)."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recattn.batch import History
 from recattn.errors import ConfigError
+from recattn.models.event_bias import head_slopes
 from recattn.models.next_item import NextItemModel
 from recattn.nn import Decoded, Decoder, Encoder, MultiHeadAttention, RecencyBias, RotaryPosition
 from recattn.nn.attended import causal_mask
@@ -111,9 +112,7 @@ class SlateDecoder(NextItemModel):
             gated=gated,
             dropout=dropout,
         )
-        self.recency = RecencyBias(
-            num_heads=num_heads, max_age=64, slopes=[0.5 * 0.3**head for head in range(num_heads)]
-        )
+        self.recency = RecencyBias(num_heads=num_heads, max_age=64, slopes=head_slopes(num_heads))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recattn.batch import History, RankingBatch
 from recattn.errors import ConfigError
 from recattn.models.context import ContextEmbedding
-from recattn.models.event_bias import EventBias
+from recattn.models.event_bias import EventBias, head_slopes
 from recattn.models.item_embedding import Combine, ItemEmbedding
 from recattn.models.preset_options import PresetOptions
 from recattn.models.profile import ProfileTokens
@@ -183,7 +183,7 @@ class TargetAttention(Ranker):
         self.profile = ProfileTokens(self.profile_sizes, dim, dropout=dropout) if self.profile_sizes else None
         self.profile_bias = nn.Parameter(torch.zeros(num_heads, len(self.profile_sizes)))
         # The counted keys weigh the events in a way of their own: one more head of biases, the last.
-        slopes = [0.5 * 0.3**head for head in range(num_heads)] + [0.2] * bool(transitions)
+        slopes = head_slopes(num_heads) + [0.2] * bool(transitions)
         self.event_bias = EventBias(
             len(slopes),
             recency=recency,

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from recattn.errors import ConfigError
 from recattn.nn.attended import at_least_float32
+from recattn.nn.checks import check_count
 
 DENSE_ITEMS = 4096
 """Up to this many items the counts are also held as a matrix (at most 64 MB), which is several times as fast."""
@@ -35,8 +36,7 @@ class TransitionHead(nn.Module):
 
     def __init__(self, num_items: int, *, horizon: int = 10) -> None:
         super().__init__()
-        if horizon < 1:
-            raise ConfigError(f"horizon must be an integer >= 1, got {horizon!r}")
+        check_count("horizon", horizon)
         self.num_items, self.horizon = num_items, horizon
         self.register_buffer("pairs", torch.empty(0, dtype=torch.int64))
         self.register_buffer("counts", torch.empty(0))

@@ -113,18 +113,33 @@ def features_of(artefact: Artefact) -> NDArray[np.int32]:
 def evaluate_floor(name: str, floor: Floor, artefact: Artefact, part: Part = "test", *, command: str) -> Result:
     """Measure a floor on the targets that the artefact's model is measured on."""
     run = evaluate(floor, artefact.split, part)
+    asked = describe_targets(artefact.split, part)
+    return result_of_floor(name, floor.arguments, artefact, run.candidates, run.metrics, command=command, targets=asked)
+
+
+def result_of_floor(
+    name: str,
+    arguments: Mapping[str, Any],
+    artefact: Artefact,
+    candidates: str,
+    metrics: dict[str, dict[str, float]],
+    *,
+    command: str,
+    targets: object,
+) -> Result:
+    """The result of a floor, which has no seed and whose training nobody waited for."""
     return make_result(
         artefact,
-        candidates=run.candidates,
-        time_aware=run.time_aware,
+        candidates=candidates,
+        time_aware=False,
         model=name,
-        arguments=floor.arguments,
+        arguments=arguments,
         seeds=[],
-        metrics=run.metrics,
+        metrics=metrics,
         train_seconds=None,
         peak_rss_mb=None,
         command=command,
-        targets=describe_targets(artefact.split, part),
+        targets=targets,
     )
 
 

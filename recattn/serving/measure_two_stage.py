@@ -1,6 +1,7 @@
 """A saved model behind a retriever -> results of the two stages and of the retriever alone."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
 from recattn.serving.artefact import Artefact
-from recattn.serving.measure import check_not_trained_on, checked_seeds, make_result, most_memory, named
+from recattn.serving.measure import (
+    check_not_trained_on,
+    checked_seeds,
+    make_result,
+    most_memory,
+    named,
+    result_of_floor,
+    result_of_runs,
+)
 from recattn.serving.retriever import Retriever, check_agreement
 
 CANDIDATES = "full catalogue, seen items out"
@@ -87,40 +96,12 @@ def evaluate_two_stage(
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
         targets=targets,
     )
-    return pipeline, _alone(first, retriever, alone, targets, command)
-
-
-def _alone(
-    ranker: Artefact,
-    retriever: Retriever,
-    metrics: dict[str, dict[str, float]],
-    targets: dict[str, Any],
-    command: str,
-) -> Result:
-    trained = retriever.artefact
-    asked = {"candidates": CANDIDATES, "time_aware": retriever.time_aware, "metrics": metrics, "targets": targets}
-    if trained is None:
-        return make_result(
-            ranker,
-            **asked,
-            model=retriever.name,
-            arguments=retriever.arguments,
-            seeds=[],
-            train_seconds=None,
-            peak_rss_mb=None,
-            command=command,
-        )
-    manifest = trained.manifest
-    return make_result(
-        trained,
-        **asked,
-        model=retriever.name,
-        arguments={**describe(trained.model)["init_args"], "training": manifest["training"]},
-        seeds=[int(manifest["seed"])],
-        train_seconds=manifest["train_seconds"],
-        peak_rss_mb=manifest["peak_rss_mb"],
-        command=f"{manifest['command']} && {command}",
-    )
+    if retriever.artefact is None:
+        name, arguments = retriever.name, retriever.arguments
+        floor = result_of_floor(name, arguments, first, CANDIDATES, alone, command=command, targets=targets)
+        return pipeline, floor
+    trained = result_of_runs([retriever.artefact], CANDIDATES, alone, command=command, targets=targets)
+    return pipeline, replace(trained, model=retriever.name)
 
 
 def stage_lines(result: Result) -> list[str]:

@@ -94,16 +94,13 @@ class Recommender:
         check_count("k", k)
         moment = self._moment(request_time)
         events, notes = self._history(user, history, profile, moment)
-        scores, source = self._catalogue_scores(events, moment, filter_seen=filter_seen)
-        if filter_seen:
-            scores[events.items[0]] = -torch.inf
-        scores[0] = -torch.inf
+        scores, numbers = (row[0] for row in self._best(events, moment, k, filter_seen=filter_seen))
         available = int((scores > -torch.inf).sum())
         if k > available:
             notes.append(f"k is {k}, but only {available} items are left to recommend")
-        values, order = (row[0] for row in best_items(scores[None], min(k, available)))
         _, untold = self._context(None)
-        found = self._answer(events, order, values, source, num_reasons, moment)
+        source = _source(events)
+        found = self._answer(events, numbers[:available], scores[:available], source, num_reasons, moment)
         return Answer(found, source, notes + untold)
 
     def recommend_many(
@@ -144,13 +141,7 @@ class Recommender:
             rows = longest_first[start : start + batch_size]
             events, after = _until(moment, known, asked[rows])
             later, bare = later + after, bare + int((events.lengths == 0).sum())
-            with torch.no_grad():
-                found = self._model_scores(events, _moments(moment, len(rows)), filter_seen=filter_seen)
-            found[events.lengths == 0] = torch.from_numpy(self._popularity)
-            if filter_seen:
-                found.scatter_(1, events.items, -torch.inf)
-            found[:, 0] = -torch.inf
-            top, numbers = best_items(found, best.shape[1])
+            top, numbers = self._best(events, moment, k, filter_seen=filter_seen)
             best[rows], scores[rows] = numbers.numpy(), top.numpy()
         row, place = np.nonzero(scores > -np.inf)
         answer = {"user": people.decode(asked[row] + 1), "rank": place + 1}
@@ -182,17 +173,17 @@ class Recommender:
         moment = self._moment(request_time)
         events, notes = self._history(user, history, profile, moment)
         codes, more = self._context(context)
+        source = _source(events)
         scores: Tensor
-        if int(events.lengths[0]) == 0 or (self.pipeline is None and codes is None):
-            scores, source = self._catalogue_scores(events, moment, filter_seen=False)
-            scores = scores[numbers]
-        else:
-            with torch.no_grad():
-                if self.pipeline is None:
-                    scores = self.model(self._batch(events, numbers, moment, codes))[0]
-                else:
-                    scores = self.pipeline.score(events, numbers[None], _moments(moment, 1))[0]
-            source = "model"
+        with torch.no_grad():
+            if source == "popularity":
+                scores = torch.from_numpy(self._popularity)[numbers]
+            elif self.pipeline is not None:
+                scores = self.pipeline.score(events, numbers[None], _moments(moment, 1))[0]
+            elif codes is not None:
+                scores = self.model(self._batch(events, numbers, moment, codes))[0]
+            else:
+                scores = self._model_scores(events, _moments(moment, 1), filter_seen=False)[0, numbers]
         found = self._answer(events, numbers, scores, source, num_reasons, moment, codes)
         return Answer(found, source, notes + more)
 
@@ -257,14 +248,15 @@ class Recommender:
             raise ConfigError(f"a profile is given, but {type(self.model).__name__} was trained without and reads none")
         return encoder
 
-    def _catalogue_scores(
-        self, events: History, moment: int | None, *, filter_seen: bool
-    ) -> tuple[Tensor, Literal["model", "popularity"]]:
-        if int(events.lengths[0]) == 0:
-            return torch.from_numpy(self._popularity), "popularity"
+    def _best(self, events: History, moment: int | None, k: int, *, filter_seen: bool) -> tuple[Tensor, Tensor]:
+        """Scores and numbers of the best items, (batch, at most k), -inf where fewer are left; see `recommend_many`."""
         with torch.no_grad():
-            found = self._model_scores(events, _moments(moment, 1), filter_seen=filter_seen)
-        return found[0].clone(), "model"
+            scores = self._model_scores(events, _moments(moment, len(events.lengths)), filter_seen=filter_seen)
+        scores[events.lengths == 0] = torch.from_numpy(self._popularity)
+        if filter_seen:
+            scores.scatter_(1, events.items, -torch.inf)
+        scores[:, 0] = -torch.inf
+        return best_items(scores, min(k, len(self.items)))
 
     def _model_scores(self, events: History, moments: Tensor | None, *, filter_seen: bool) -> Tensor:
         """(batch, items + 1), -inf for what is not retrieved."""
@@ -336,6 +328,11 @@ def _time_notes(moment: int | None, known: Histories, later: int) -> list[str]:
     if moment is not None and known.times is None:
         return [_NO_TIMES]
     return [f"left out of the history, as they come after the request_time {moment}: {later} events"] * bool(later)
+
+
+def _source(events: History) -> Literal["model", "popularity"]:
+    """Who answers one person: the model, if there is a history that it can ask."""
+    return "model" if int(events.lengths[0]) else "popularity"
 
 
 def _moments(moment: int | None, count: int) -> Tensor | None:

@@ -66,8 +66,9 @@ def task_of(
     further: what else the task takes. Raises ConfigError for what has a flag of its own, and for what it doesn't take.
     """
     settings: dict[str, object] = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    kind = task_kind(model)
     if clicked or isinstance(data, ClickTables):
-        settings |= {"monitor": monitor or "gauc"}
+        kind, settings = ClickTask, settings | {"monitor": monitor or "gauc"}
     else:
         loss = loss or "softmax"
         if num_negatives is None and model.pair_width > 1:
@@ -79,7 +80,7 @@ def task_of(
     further = further or {}
     for name in settings.keys() & further.keys():
         raise ConfigError(f"--task.{name}: set it by --{name.replace('_', '-')}")
-    return make_task(ClickTask if clicked else task_kind(model), model, {**settings, **further})
+    return make_task(kind, model, {**settings, **further})
 
 
 def validate(model: Ranker, data: Split | ClickTables, clicks: Clicks | None) -> dict[str, dict[str, float]]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recattn.batch import History, RankingBatch
-from recattn.models import NARM, BERT4Rec, SASRec, SlateDecoder, TargetAttention, TargetRanker, next_item
+from recattn.models import NARM, BERT4Rec, SASRec, SlateDecoder, TargetAttention, TargetRanker, moments
 from recattn.models.windows import leave_out, window
 from recattn.nn import MultiHeadAttention, RotaryPosition
 
@@ -61,7 +61,7 @@ def test_states_are_causal(model):
 @pytest.mark.parametrize("visible", [None, torch.tensor([[5, 4, 1], [2, 0, 1], [0, 0, 0]])], ids=["whole", "visible"])
 @pytest.mark.parametrize("piece", [1, 2**16])
 def test_a_contribution_is_what_the_logit_loses_without_the_event(model, visible, piece, monkeypatch):
-    monkeypatch.setattr(next_item, "LEFT_OUT_EVENTS", piece)
+    monkeypatch.setattr(moments, "LEFT_OUT_PAIRS", piece)
     model.max_length = 4
     found = model.contributions(RankingBatch(HISTORY, CANDIDATES, visible=visible))
     for row in range(2):

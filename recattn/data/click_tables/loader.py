@@ -11,7 +11,7 @@ from recattn.batch import RankingBatch
 from recattn.data.batches import pad_histories
 from recattn.data.click_tables.table import ClickTable
 from recattn.data.windows import BUCKET_BATCHES
-from recattn.errors import ConfigError
+from recattn.nn.checks import check_count
 
 
 class ClickTableLoader:
@@ -50,8 +50,7 @@ class ClickTableLoader:
         shuffle: bool = True,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("max_length", max_length), ("max_candidates", max_candidates)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, value)
         self.table, self.batch_size = table, batch_size
         self.max_length, self.max_candidates = max_length, max_candidates
         self.profile_sizes: tuple[int, ...] = ()

@@ -1,6 +1,5 @@
 """Write samples as a click table that other libraries read too."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from recattn.data.features import SEPARATOR, FeatureEncoder, Field
 from recattn.data.histories import Histories
 from recattn.data.vocabulary import Vocabulary
+from recattn.data.whole_file import whole_file
 from recattn.errors import ConfigError
 
 _ROWS = 1 << 16
@@ -85,22 +85,17 @@ def write_click_table(
             columns[f"{name}_history"] = pc.binary_join(lists, pa.scalar(separator, pa.large_string()))
         return pa.table(columns)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        fresh = Path(folder, path.name)
-        # arrow quotes all text or none
-        quoted = any(
-            pc.any(pc.match_substring_regex(texts, '[",\r\n]')).as_py() for texts in (of_users, *names.values())
-        )
-        quoting = "needed" if quoted else "none"
-        options = pyarrow.csv.WriteOptions(quoting_style=quoting, quoting_header=quoting)
-        with (
-            pa.output_stream(fresh, compression="gzip" if path.suffix == ".gz" else None) as sink,
-            pyarrow.csv.CSVWriter(sink, rows(0).schema, write_options=options) as writer,
-        ):
-            for start in range(0, len(users), _ROWS):
-                writer.write_table(rows(start))
-        fresh.replace(path)
+    # arrow quotes all text or none
+    quoted = any(pc.any(pc.match_substring_regex(texts, '[",\r\n]')).as_py() for texts in (of_users, *names.values()))
+    quoting = "needed" if quoted else "none"
+    options = pyarrow.csv.WriteOptions(quoting_style=quoting, quoting_header=quoting)
+    with (
+        whole_file(path) as fresh,
+        pa.output_stream(fresh, compression="gzip" if path.suffix == ".gz" else None) as sink,
+        pyarrow.csv.CSVWriter(sink, rows(0).schema, write_options=options) as writer,
+    ):
+        for start in range(0, len(users), _ROWS):
+            writer.write_table(rows(start))
 
 
 def _check(

@@ -1,6 +1,6 @@
 """The decoder: a target reads itself, then asks a source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -64,29 +64,17 @@ class DecoderBlock(nn.Module):
         bias: Tensor | None,
         *,
         need_weights: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Inputs (batch, queries, dim) to outputs like them; self- and cross-weights if they are needed."""
-        found: list[Tensor] = []
-
-        def keeping(ask: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Callable[[Tensor], Tensor]:
-            def sublayer(x: Tensor) -> Tensor:
-                output, weights = ask(x)
-                if weights is not None:
-                    found.append(weights)
-                return output
-
-            return sublayer
-
-        x = self.around_self(
-            inputs, keeping(lambda x: ask_itself(self.self_attention, x, mask, bias=None, need_weights=need_weights))
-        )
-        x = self.around_cross(
-            x,
-            keeping(lambda x: self.cross_attention(x, source, mask=source_mask, bias=bias, need_weights=need_weights)),
-        )
+        read = self.around_self.before(inputs)
+        output, on_itself = ask_itself(self.self_attention, read, mask, bias=None, need_weights=need_weights)
+        x = self.around_self.after(inputs, output)
+        read = self.around_cross.before(x)
+        output, to_source = self.cross_attention(read, source, mask=source_mask, bias=bias, need_weights=need_weights)
+        x = self.around_cross.after(x, output)
         if self.around_feed_forward is not None and self.feed_forward is not None:
             x = self.around_feed_forward(x, self.feed_forward)
-        return x, found
+        return x, on_itself, to_source
 
 
 class Decoder(nn.Module):
@@ -184,7 +172,7 @@ class Decoder(nn.Module):
         """
         x, on_itself, to_source = inputs, [], []
         for block, added in zip(self.blocks, block_biases(bias, self.num_layers), strict=True):
-            x, found = block(x, source, mask, source_mask, added, need_weights=need_weights)
+            x, *found = block(x, source, mask, source_mask, added, need_weights=need_weights)
             if need_weights:
                 on_itself.append(found[0])
                 to_source.append(found[1])

@@ -54,19 +54,14 @@ class EncoderBlock(nn.Module):
         self, inputs: Tensor, mask: Tensor | None, bias: Tensor | None, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Inputs (batch, length, dim) to outputs like them, and the weights if they are needed."""
-        found: list[Tensor | None] = []
-
-        def attend(x: Tensor) -> Tensor:
-            output, weights = ask_itself(self.attention, x, mask, bias=bias, need_weights=need_weights)
-            found.append(weights)
-            return output
-
-        return self._feed(self.around_attention(inputs, attend)), found[0]
+        read = self.around_attention.before(inputs)
+        output, weights = ask_itself(self.attention, read, mask, bias=bias, need_weights=need_weights)
+        return self._feed(self.around_attention.after(inputs, output)), weights
 
     def last(self, inputs: Tensor, mask: Tensor, places: Tensor, bias: Tensor | None) -> Tensor:
         """Outputs (batch, dim) at one place of each row, the last that is real: it alone asks."""
         rows = torch.arange(len(inputs), device=inputs.device)
-        keys = self.around_attention.layer_norm(inputs) if self.around_attention.norm == "pre" else inputs
+        keys = self.around_attention.before(inputs)
         if bias is not None:
             bias = bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
             if bias.shape[2] > 1:  # else it is the same for every query
@@ -79,12 +74,9 @@ class EncoderBlock(nn.Module):
             }
 
         bias = fitting_bias(self.attention, bias)
-
-        def attend(query: Tensor) -> Tensor:
-            attended: Attended = self.attention(query, keys, mask=mask, bias=bias, need_weights=False, **more)
-            return attended.output
-
-        return self._feed(self.around_attention(inputs[rows, places], attend))
+        query = keys[rows, places]
+        attended: Attended = self.attention(query, keys, mask=mask, bias=bias, need_weights=False, **more)
+        return self._feed(self.around_attention.after(inputs[rows, places], attended.output))
 
     def _feed(self, x: Tensor) -> Tensor:
         if self.around_feed_forward is None or self.feed_forward is None:

@@ -44,7 +44,14 @@ class Residual(nn.Module):
 
     def forward(self, inputs: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Inputs (..., dim), and a function from such a tensor to one of its shape, to (..., dim)."""
-        change = sublayer(self.layer_norm(inputs) if self.norm == "pre" else inputs)
+        return self.after(inputs, sublayer(self.before(inputs)))
+
+    def before(self, inputs: Tensor) -> Tensor:
+        """What the sublayer reads, (..., dim)."""
+        return self.layer_norm(inputs) if self.norm == "pre" else inputs
+
+    def after(self, inputs: Tensor, change: Tensor) -> Tensor:
+        """Inputs and what the sublayer made of `before`'s result, both (..., dim), to (..., dim)."""
         change = dropout(change, self.dropout, self.training)
         if self.gate is not None:
             change = change * torch.sigmoid(self.gate(inputs))

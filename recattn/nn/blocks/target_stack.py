@@ -54,16 +54,10 @@ class TargetBlock(nn.Module):
         """Inputs (batch, queries, dim), keys and values for the next block, and the weights if they are needed."""
         keys = self.around_source(keys, self.source_feed_forward)
         values = None if values is None else self.around_source(values, self.source_feed_forward)
-        found: list[Tensor | None] = []
-
-        def attend(x: Tensor) -> Tensor:
-            output, weights = self.attention(x, keys, values, mask, bias=bias, need_weights=need_weights)
-            found.append(weights)
-            retrieved: Tensor = output
-            return retrieved
-
-        x = self.around_attention(inputs, attend)
-        return self.around_feed_forward(x, self.feed_forward), keys, values, found[0]
+        asking = self.around_attention.before(inputs)
+        output, weights = self.attention(asking, keys, values, mask, bias=bias, need_weights=need_weights)
+        x = self.around_attention.after(inputs, output)
+        return self.around_feed_forward(x, self.feed_forward), keys, values, weights
 
 
 class TargetStack(nn.Module):
