@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -160,6 +161,7 @@ def peak_mb():
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10, 1)
 
 
+@cache
 def borrowed(name):
     """The module recattn.evaluation.NAME without its package, whose other modules need newer versions than peers do."""
     root = HERE.parents[1]

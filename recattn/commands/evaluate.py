@@ -62,11 +62,12 @@ def evaluate(
         raise ConfigError(f"{runs[0]} was trained on a click table: name one to measure it on (--data)")
     if tabled and (baselines or catalogue or retriever is not None or part != "test"):
         raise ConfigError(f"{runs[0]} was trained on a click table, and is measured on the rows of {data} alone")
-    stem = Path(runs[0]).resolve().name
-    behind = retriever if retriever is None or retriever in FLOORS else Path(retriever).resolve().name
-    for named, stays in ((runs[0], stem), (retriever, None if behind == retriever else behind)):
-        if baselines and output is not None and stays in FLOORS:
-            raise ConfigError(f"{named} is called as one of the baselines, whose file would take its place: rename it")
+    folders = [runs[0]] if retriever is None or retriever in FLOORS else [runs[0], retriever]
+    names = {folder: Path(folder).resolve().name for folder in folders}
+    for folder, called in names.items():
+        if baselines and output is not None and called in FLOORS:
+            raise ConfigError(f"{folder} is called as one of the baselines, whose file would take its place: rename it")
+    stem = names[runs[0]]
     if data is not None:
         reading = {"delimiter": delimiter, "encoding": encoding}
         results = [(stem, serving.evaluate_table_runs(artefacts, data, **reading, command=command_line()))]
@@ -78,7 +79,8 @@ def evaluate(
         both = serving.evaluate_two_stage(
             artefacts, found, part, retrieve=retrieve, blend=blend, command=command_line(), say=log.print
         )
-        results = [(f"{stem}-after-{behind}", both[0]), (str(behind), both[1])]
+        behind = names.get(retriever, retriever)
+        results = [(f"{stem}-after-{behind}", both[0]), (behind, both[1])]
     _, first = results[0]
     if plot is not None:
         plot_calibration(plot, first)

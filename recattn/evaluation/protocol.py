@@ -18,6 +18,9 @@ from recattn.evaluation.summary import summarise
 
 Part = Literal["validation", "test"]
 
+SEEN_OUT = "full catalogue, seen items out"
+"""The candidates of every published number here."""
+
 Scorer = Callable[[History, Tensor | None], Tensor]
 """A batch of histories, and the time of each request (None unless asked for) -> scores (batch, num_items + 1)."""
 
@@ -147,5 +150,5 @@ def evaluate(
         progress=progress,
     )
     users = (split.test if part == "test" else split.validation).users
-    candidates = "full catalogue, seen items out" if filter_seen else "full catalogue, seen items in"
+    candidates = SEEN_OUT if filter_seen else "full catalogue, seen items in"
     return Evaluation(ranks, users, summarise(ranks, users, ks, seed=seed), part, candidates, time_aware)

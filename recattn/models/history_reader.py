@@ -12,6 +12,7 @@ from recattn.models.event_bias import EventBias, head_slopes
 from recattn.models.windows import put_back, window
 from recattn.nn import Attended, CategorySearch, Dice, Encoder, SearchedAttention, full_mask
 from recattn.nn.attended import fill_masked
+from recattn.nn.attention.heads import with_heads, without_heads
 
 
 class Events(NamedTuple):
@@ -126,7 +127,7 @@ class HistoryReader(nn.Module):
             mask = mask[:, 0] if moments == 1 else mask.repeat_interleave(slots, 1)
         if bias is not None:
             bias = bias if moments == 1 else bias.repeat_interleave(slots, 2)
-            bias = bias[:, 0] if bias.shape[1] == 1 else bias
+            bias = without_heads(bias)
         query, more = candidates.query.flatten(1, 2), {}
         if self.searches_categories and candidates.categories is not None and events.categories is not None:
             more = {"search_query": candidates.categories.flatten(1, 2), "search_keys": events.categories}
@@ -174,7 +175,7 @@ def ask_encoder(
     seen = seen.expand(batch, queries, length)
     sequence = torch.cat([keys[:, None].expand(-1, queries, -1, -1), query[:, :, None]], 2).flatten(0, 1)
     if bias is not None:
-        bias = (bias.unsqueeze(1) if bias.dim() == 3 else bias).expand(batch, -1, queries, length)
+        bias = with_heads(bias).expand(batch, -1, queries, length)
         bias = F.pad(bias.transpose(1, 2).flatten(0, 1).unsqueeze(2), (0, 1))
     encoded, layers = encoder(
         sequence, F.pad(seen, (0, 1), value=True).flatten(0, 1), bias=bias, need_weights=need_weights

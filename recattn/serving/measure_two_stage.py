@@ -8,6 +8,7 @@ import numpy as np
 
 from recattn.errors import ConfigError
 from recattn.evaluation import Part, Result, choose_blend, describe_targets, rank_two_stages, summarise_stages
+from recattn.evaluation.protocol import SEEN_OUT
 from recattn.evaluation.stage_ranks import GAIN
 from recattn.models import describe
 from recattn.nn.checks import check_count
@@ -22,8 +23,6 @@ from recattn.serving.measure import (
     result_of_runs,
 )
 from recattn.serving.retriever import Retriever, check_agreement
-
-CANDIDATES = "full catalogue, seen items out"
 
 
 def evaluate_two_stage(
@@ -79,7 +78,7 @@ def evaluate_two_stage(
     seconds = np.mean([manifest["train_seconds"] for manifest in manifests])
     pipeline = make_result(
         first,
-        candidates=CANDIDATES,
+        candidates=SEEN_OUT,
         time_aware=told,
         model=f"{named(first)} after {retriever.name.rpartition('.')[2]}",
         arguments={
@@ -98,9 +97,9 @@ def evaluate_two_stage(
     )
     if retriever.artefact is None:
         name, arguments = retriever.name, retriever.arguments
-        floor = result_of_floor(name, arguments, first, CANDIDATES, alone, command=command, targets=targets)
+        floor = result_of_floor(name, arguments, first, SEEN_OUT, alone, command=command, targets=targets)
         return pipeline, floor
-    trained = result_of_runs([retriever.artefact], CANDIDATES, alone, command=command, targets=targets)
+    trained = result_of_runs([retriever.artefact], SEEN_OUT, alone, command=command, targets=targets)
     return pipeline, replace(trained, model=retriever.name)
 
 

@@ -226,6 +226,5 @@ def all_but_last(history: History) -> tuple[History, Tensor | None]:
     ([[5], [4]], [1, 1], None)
     """
     width = history.items.shape[1] - 1
-
     shorter = history.rearranged(lambda values: values[:, :width].contiguous(), history.lengths.clamp(max=width))
     return shorter, None if history.times is None else history.times[:, -1]

@@ -63,6 +63,26 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def with_heads(bias: Tensor) -> Tensor:
+    """A bias that broadcasts to (batch, queries, length) or (batch, heads, queries, length), with all four axes.
+
+    >>> import torch
+    >>> [with_heads(torch.zeros(shape)).shape[:2] for shape in ((5,), (3, 4, 5), (3, 2, 4, 5))]
+    [torch.Size([1, 1]), torch.Size([3, 1]), torch.Size([3, 2])]
+    """
+    return bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
+
+
+def without_heads(bias: Tensor) -> Tensor:
+    """The bias without the axis of heads where all have the same: layers without heads take it, the others too.
+
+    >>> import torch
+    >>> without_heads(torch.zeros(3, 1, 4, 5)).shape, without_heads(torch.zeros(3, 2, 4, 5)).shape
+    (torch.Size([3, 4, 5]), torch.Size([3, 2, 4, 5]))
+    """
+    return bias.squeeze(1) if bias.dim() == 4 else bias
+
+
 def shared_mask(layer: str, mask: Tensor | None, keys: Tensor) -> Tensor | None:
     """The mask (batch, length) of a layer that summarises a history once, whoever asks.
 

@@ -13,7 +13,7 @@ from recattn.nn.attended import (
     fill_masked,
     full_mask,
 )
-from recattn.nn.attention.heads import head_widths, merge_heads, split_heads
+from recattn.nn.attention.heads import head_widths, merge_heads, split_heads, with_heads
 from recattn.nn.attention.pointwise import pointwise_attention, pointwise_weights
 from recattn.nn.checks import check_count, check_fraction, check_positive
 from recattn.nn.dense.dropout import dropout
@@ -144,7 +144,7 @@ class HSTUAttention(nn.Module):
         over_heads = None if mask is None else mask.unsqueeze(1)
         values = keys if values is None else values
         if bias is not None:
-            bias = bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
+            bias = with_heads(bias)
         u = F.silu(self.gate_projection(query))  # (batch, queries, heads x value_dim)
         q = split_heads(F.silu(self.query_projection(query)) * self.scale, self.num_heads)
         k = split_heads(F.silu(self.key_projection(keys)), self.num_heads)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind, at_least_float32, check_causal, fill_masked
 from recattn.nn.attention.feature_maps import EluFeatures, FavorFeatures
-from recattn.nn.attention.heads import head_widths, merge_heads, reset_projections, shared_mask, split_heads
+from recattn.nn.attention.heads import head_widths, merge_heads, reset_projections, shared_mask, split_heads, with_heads
 from recattn.nn.attention.prefix import decay, prefix_sums, running_top
 from recattn.nn.checks import check_choice, check_count
 
@@ -228,7 +228,7 @@ class LinearAttention(nn.Module):
                     "bias must be (batch, 1, length) or (batch, heads, 1, length), as LinearAttention sums up the "
                     f"history once for all queries, got shape {tuple(bias.shape)}"
                 )
-            scale = scale + (bias.unsqueeze(1) if bias.dim() == 3 else bias).squeeze(-2)
+            scale = scale + with_heads(bias).squeeze(-2)
         return features, fill_masked(scale, None if mask is None else mask.unsqueeze(1), -torch.inf)
 
     def _output(self, attended: Tensor, total: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, WeightsKind, causal_mask, check_causal, fill_masked, full_mask
 from recattn.nn.attention.fused import fast_attention
-from recattn.nn.attention.heads import head_widths, merge_heads, reset_projections, split_heads
+from recattn.nn.attention.heads import head_widths, merge_heads, reset_projections, split_heads, with_heads
 from recattn.nn.checks import check_fraction
 from recattn.nn.positions.rotary import RotaryPosition
 from recattn.nn.weightings.softmax import masked_softmax
@@ -112,8 +112,7 @@ class MultiHeadAttention(nn.Module):
             check_causal("MultiHeadAttention", query, keys)
         mask = full_mask(mask, keys)
         mask = None if mask is None else mask.unsqueeze(1)  # (batch, 1, queries or 1, length)
-        if bias is not None:
-            bias = bias.unsqueeze(1) if bias.dim() == 3 else torch.atleast_2d(bias)
+        bias = None if bias is None else with_heads(bias)
         q, k, v = (  # (batch, heads, queries or length, key_dim or value_dim)
             split_heads(x, self.num_heads)
             for x in (

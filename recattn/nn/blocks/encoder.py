@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from recattn.errors import ConfigError
 from recattn.nn.attended import Attended, fill_masked
+from recattn.nn.attention.heads import with_heads, without_heads
 from recattn.nn.blocks.residual import Norm, Residual
 from recattn.nn.checks import check_choice, check_count
 from recattn.nn.dense.feed_forward import FEED_FORWARD_ACTIVATIONS, FeedForward
@@ -63,17 +64,16 @@ class EncoderBlock(nn.Module):
         rows = torch.arange(len(inputs), device=inputs.device)
         keys = self.around_attention.before(inputs)
         if bias is not None:
-            bias = bias.unsqueeze(1) if bias.dim() == 3 else bias[(None,) * (4 - bias.dim())]
+            bias = with_heads(bias)
             if bias.shape[2] > 1:  # else it is the same for every query
                 bias = bias.expand(len(inputs), *bias.shape[1:])[rows, :, places].unsqueeze(2)
+            bias = without_heads(bias)
         more: dict[str, Tensor] = {}
         if getattr(self.attention, "rotary", None) is not None:
             more = {
                 "query_positions": places[:, None],
                 "key_positions": torch.arange(inputs.shape[1], device=places.device)[None],
             }
-
-        bias = fitting_bias(self.attention, bias)
         query = keys[rows, places]
         attended: Attended = self.attention(query, keys, mask=mask, bias=bias, need_weights=False, **more)
         return self._feed(self.around_attention.after(inputs[rows, places], attended.output))
@@ -215,15 +215,9 @@ def ask_itself(
     if getattr(attention, "rotary", None) is not None:
         places = torch.arange(sequence.shape[1], device=sequence.device)[None]
         more = {"query_positions": places, "key_positions": places}
-    bias = fitting_bias(attention, bias)
+    bias = None if bias is None else without_heads(bias)
     attended: Attended = attention(sequence, sequence, mask=mask, bias=bias, need_weights=need_weights, **more)
     return attended
-
-
-def fitting_bias(attention: nn.Module, bias: Tensor | None) -> Tensor | None:
-    """The bias without the axis of heads, which is 1 long, where the layer knows no heads."""
-    headless = bias is not None and bias.dim() == 4 and bias.shape[1] == 1 and not hasattr(attention, "num_heads")
-    return bias.squeeze(1) if bias is not None and headless else bias
 
 
 def fresh_copy(attention: nn.Module) -> nn.Module:
