@@ -6,10 +6,11 @@
 Each side trains the same model with cross-entropy over the catalogue until so many minutes are over, without what is
 measured after an epoch. The peers are as next_item_speed.py has them, with their own learning rate of 1e-3. Ours is
 what a user of `recattn.training.fit` gets: whole histories, SETTINGS, and a learning rate that ends at 0 after
-`--epochs`, so choose those to fit the minutes. All are measured on the last event but one of every user, among the
-full catalogue, seen items out, ties against the target, by recattn's ranks. One seed.
+`--epochs`, so choose those to fit the minutes; each number of epochs is a curve of its own. All are measured on the
+last event but one of every user, among the full catalogue, seen items out, ties against the target, by recattn's
+ranks. One seed.
 
-Writes next_item_curves.json, where the other sides stay as they were, and draws next_item_curves.svg from it.
+Writes next_item_curves.json, where the other curves stay as they were, and draws next_item_curves.svg from it.
 """
 
 import json
@@ -96,7 +97,7 @@ def record(options, events):
     found |= {"ties": options.ties, "verified": options.verify, "threads": options.threads}
     found |= {"hardware": hardware(), "versions": versions(), "commit": commit()}
     known = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
-    known[name] = found
+    known[f"recattn, {options.epochs} epochs" if name == "recattn" else name] = found
     options.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     draw(known).savefig(options.output.with_suffix(".svg"), metadata={"Date": None})
 
@@ -108,11 +109,12 @@ def draw(sides):
     mpl.rcParams.update({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"})
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for name, colour in COLOURS.items():
-        points = sides.get(name, {"points": []})["points"]
-        minutes, ndcg = [point["minutes"] for point in points], [point["ndcg@10"] for point in points]
-        if points:
-            axes.plot(minutes, ndcg, color=colour, marker="o", markersize=4, linewidth=2, label=name)
+    styles = {colour: iter(["solid", "dashed", "dotted"]) for colour in COLOURS.values()}
+    for name, found in sorted(sides.items(), key=lambda side: len(side[1]["points"])):
+        colour = COLOURS[name.partition(",")[0]]
+        minutes, ndcg = ([point[key] for point in found["points"]] for key in ("minutes", "ndcg@10"))
+        style = {"linestyle": next(styles[colour]), "linewidth": 2, "marker": "o", "markersize": 4}
+        axes.plot(minutes, ndcg, color=colour, label=name, **style)
     axes.set(xlabel="minutes of training", ylabel="NDCG@10, validation", xlim=(0, None), ylim=(0, None))
     axes.grid(color="#e4e8ea", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -459,11 +459,11 @@ class Inputs(NamedTuple):
 def ask(case: Case, layer: nn.Module, inputs: Inputs, **options: object) -> rnn.Attended:
     """The layer's answer. A layer on itself gets one tensor as query and keys; padded positions ask nothing."""
     query, keys, values, mask = inputs
-    options = {**case.options(keys), **options}
+    options = {**{name: option.to(keys.device) for name, option in case.options(keys).items()}, **options}
     if not case.on_itself:
         return layer(query, keys, values, mask, **options)
     output, weights = layer(keys, keys, values, mask, **options)
-    asking = mask if mask.dim() == 2 else torch.ones(keys.shape[:2], dtype=torch.bool)
+    asking = mask if mask.dim() == 2 else torch.ones(keys.shape[:2], dtype=torch.bool, device=keys.device)
     output = output * asking[..., None]
     if weights is not None:
         weights = weights * asking.view(len(asking), *[1] * (weights.dim() - 3), -1, 1)
@@ -780,6 +780,20 @@ def test_evaluation_is_deterministic(case):
     first, second = ask(case, layer, inputs), ask(case, layer, inputs)
     assert torch.equal(first.output, second.output)
     assert torch.equal(first.weights, second.weights)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@every_layer
+@both_modes
+@pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "no weights"])
+def test_a_gpu_comes_to_what_the_cpu_does(case, train, need_weights):
+    if train and case.random:
+        pytest.skip("draws its own noise")
+    layer, inputs = build(case, train=train), inputs_for(case, lengths=(5, 2, 0))
+    expected = outcome(case, layer, inputs, need_weights=need_weights)
+    found = outcome(case, layer.cuda(), Inputs(*(x.cuda() for x in inputs)), need_weights=need_weights)
+    assert {value.device.type for value in found.values()} == {"cuda"}
+    assert_same(expected, {name: value.cpu() for name, value in found.items()})
 
 
 @every_layer

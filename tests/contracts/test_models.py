@@ -326,10 +326,12 @@ class Outcome(NamedTuple):
 def outcome(model: Ranker, batch: RankingBatch) -> Outcome:
     """Logits of the real candidates, all gradients and all buffers after one forward and backward pass."""
     model = copy.deepcopy(model)
+    for part in model.modules():
+        if isinstance(part, nn.RNNBase):  # torch warns where a copy on a GPU has its weights apart
+            part.flatten_parameters()
     logits = model(batch).masked_fill(batch.candidates == 0, 0.0)
-    (
-        logits * torch.randn(logits.shape, generator=torch.Generator().manual_seed(3), dtype=logits.dtype)
-    ).sum().backward()
+    slopes = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3), dtype=logits.dtype)
+    (logits * slopes.to(logits.device)).sum().backward()
     gradients = {f"grad {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return Outcome(logits.detach(), gradients | {f"buffer {name}": b for name, b in model.named_buffers()})
 
@@ -621,6 +623,43 @@ def test_evaluation_is_deterministic(case):
     model, batch = case.build().eval(), batch_of(history_of())  # with its dropout
     assert torch.equal(model(batch), model(batch))
     assert torch.equal(model.score_all(batch.history), model.score_all(batch.history))
+
+
+ASKED = {
+    "contributions": lambda model, batch: model.contributions(batch),
+    "score_all": lambda model, batch: model.score_all(batch.history, batch.request_time[:, 0]),
+    "at_positions": lambda model, batch: model.at_positions(
+        batch.history,
+        batch.history.lengths[:, None],
+        torch.arange(1, 14, device=batch.candidates.device),
+        batch.request_time[:, :1],
+    ),
+}
+
+
+def on_gpu(some: NamedTuple) -> NamedTuple:
+    return some._replace(
+        **{
+            name: on_gpu(part) if isinstance(part, tuple) else part.cuda()
+            for name, part in some._asdict().items()
+            if part is not None
+        }
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@every_model
+@both_modes
+@pytest.mark.parametrize("visible", [True, False], ids=["visible", "whole"])
+def test_a_gpu_comes_to_what_the_cpu_does(case, train, visible):
+    model, batch = make(case, train=train), batch_of(history_of(), visible=visible)
+    twin, moved = copy.deepcopy(model).cuda(), on_gpu(batch)
+    expected, found = outcome(model, batch), outcome(twin, moved)
+    assert_same(expected, Outcome(found.logits.cpu(), {name: value.cpu() for name, value in found.more.items()}))
+    for name, ask in ASKED.items():
+        answer = ask(twin, moved)
+        assert answer.device.type == "cuda", name
+        torch.testing.assert_close(answer.cpu(), ask(model, batch), **EXACT, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @every_model
