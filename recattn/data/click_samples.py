@@ -126,7 +126,7 @@ def _never_taken(histories: Histories, users: NDArray[np.int64], random: np.rand
     number r (from 0) is r + 1 + #{ j : s_j - 1 - j <= r }: one sorted look-up for all users, no draw thrown away.
     """
     size = histories.num_items + 1
-    owners = np.repeat(np.arange(histories.num_users), histories.lengths)
+    owners = histories.owners
     taken = np.unique(owners * size + histories.items)
     owners, items = np.divmod(taken, size)
     counts = np.bincount(owners, minlength=histories.num_users)

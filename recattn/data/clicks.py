@@ -10,6 +10,7 @@ from recattn.batch import RankingBatch
 from recattn.data.batches import pad_histories
 from recattn.data.click_samples import ClickSamples
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, steps_of
 from recattn.errors import ConfigError
 from recattn.nn.checks import check_count
 
@@ -109,7 +110,7 @@ def _windows(
     number_of = np.diff(begins, append=len(moments))
     counts = -(-number_of // window)
     owner = np.repeat(np.arange(len(number_of)), counts)
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = steps_of(counts)
     first = begins[owner] + number * number_of[owner] // counts[owner]
     last = begins[owner] + (number + 1) * number_of[owner] // counts[owner]
     bounds = np.append(moments, len(users))
@@ -120,7 +121,7 @@ def _cut(
     starts: NDArray[np.int64], ends: NDArray[np.int64], batch_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Windows divided where a batch ends, and the first row of each batch (batches + 1)."""
-    stream = np.concatenate([[0], np.cumsum(ends - starts)])  # where each window starts in the stream of samples
+    stream = offsets_of(ends - starts)  # where each window starts in the stream of samples
     batches = np.arange(0, int(stream[-1]), batch_size)
     cuts = np.union1d(stream, batches)
     window = np.searchsorted(stream, cuts[:-1], side="right") - 1

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from recattn.data.histories import Histories
 from recattn.data.interactions import Interactions
+from recattn.data.ragged import offsets_of
 from recattn.data.vocabulary import Vocabulary
 from recattn.errors import ConfigError
 
@@ -52,7 +53,7 @@ def encode(interactions: Interactions, *, ties: Ties = "file", seed: int = 0) ->
     order = _order(user, times, np.random.default_rng(seed) if ties == "random" else None)
     histories = Histories(
         items=items.encode(frame["item"])[order],
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users) + 1)[1:])]).astype(np.int64),
+        offsets=offsets_of(np.bincount(user, minlength=len(users) + 1)[1:]),
         num_items=len(items),
         times=None if times is None else times[order],
         ratings=frame["rating"].to_numpy()[order] if "rating" in frame else None,

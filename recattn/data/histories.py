@@ -24,8 +24,8 @@ class Histories:
 
     >>> import numpy as np
     >>> h = Histories(np.array([3, 1, 2], np.int32), np.array([0, 2, 3]), num_items=3)
-    >>> h.lengths.tolist(), h.of(0).tolist()
-    ([2, 1], [3, 1])
+    >>> h.lengths.tolist(), h.owners.tolist(), h.of(0).tolist()
+    ([2, 1], [0, 0, 1], [3, 1])
     """
 
     items: NDArray[np.int32]
@@ -47,6 +47,11 @@ class Histories:
     def lengths(self) -> NDArray[np.int64]:
         """(users,) how many events each user has."""
         return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """(events,) the number of the user that each event is of."""
+        return np.repeat(np.arange(self.num_users), self.lengths)
 
     def of(self, user: int) -> NDArray[np.int32]:
         """The items of one user, oldest first."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, spans, steps_of
 from recattn.errors import DataError
 
 
@@ -36,8 +37,7 @@ def events_between(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Target
     [1, 2, 0]
     """
     counts = np.maximum(ends - starts, 0)
-    owners = np.repeat(np.arange(len(counts)), counts)
-    return Targets(owners, np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts) + starts[owners])
+    return Targets(np.repeat(np.arange(len(counts)), counts), spans(starts, counts))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Split:
         return replace(
             self.histories,
             items=self.histories.items[kept],
-            offsets=np.concatenate([[0], np.cumsum(self.train_lengths)]).astype(np.int64),
+            offsets=offsets_of(self.train_lengths),
             times=None if times is None else times[kept],
             ratings=None if ratings is None else ratings[kept],
         )
@@ -201,5 +201,4 @@ def _occurring(histories: Histories, lengths: NDArray[np.int64]) -> NDArray[np.b
 
 
 def _in_prefix(histories: Histories, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    positions = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
-    return np.asarray(positions < np.repeat(lengths, histories.lengths))
+    return np.asarray(steps_of(histories.lengths) < np.repeat(lengths, histories.lengths))

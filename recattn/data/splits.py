@@ -114,7 +114,7 @@ def global_time(
         raise ConfigError("global_time needs times, but the histories have none; name time_column, or leave_one_out")
     if target not in {"first", "last", "all"}:
         raise ConfigError(f"target={target!r} is not allowed; choose 'first', 'last' or 'all'")
-    owners = np.repeat(np.arange(histories.num_users), histories.lengths)
+    owners = histories.owners
     if ((np.diff(times) < 0) & (np.diff(owners) == 0)).any():
         raise ConfigError("the histories are not in the order of their times; make them with encode()")
     start, end = _moments(times, validation, test, validation_time, test_time)

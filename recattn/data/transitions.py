@@ -19,7 +19,7 @@ def count_transitions(histories: Histories, horizon: int = 10) -> sparse.csr_arr
     """
     if horizon < 1:
         raise ConfigError(f"horizon is {horizon}: it must be at least 1")
-    users = np.repeat(np.arange(histories.num_users), histories.lengths)
+    users = histories.owners
     size = histories.num_items + 1
     counts = sparse.csr_array((size, size))
     for distance in range(1, horizon + 1):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recattn.batch import SequenceBatch
 from recattn.data.batches import pad_histories
 from recattn.data.histories import Histories
+from recattn.data.ragged import steps_of
 from recattn.errors import ConfigError
 from recattn.nn.checks import check_count
 
@@ -73,7 +74,7 @@ class SequenceLoader:
         targets = np.maximum(lengths - 1, 0)
         counts = np.where(targets > 0, 1 + -(-np.maximum(targets - head, 0) // self.positions), 0)
         users = np.repeat(np.arange(len(lengths)), counts)
-        number = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+        number = steps_of(counts)
         ends = np.minimum(1 + head[users] + number * self.positions, lengths[users])
         starts = np.where(number == 0, 1, 1 + head[users] + (number - 1) * self.positions)
         return users, starts, ends

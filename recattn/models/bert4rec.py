@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recattn.batch import History
+from recattn.errors import ConfigError
 from recattn.models.next_item import NextItemModel
 from recattn.models.windows import window
 from recattn.nn import Encoded, Encoder, MultiHeadAttention
@@ -29,11 +30,14 @@ class BERT4Rec(NextItemModel):
     Places are counted from the end, so [mask] always asks from place 0; the oldest of max_length events shares the
     place of the one after it. The item's bias b_c is one more dimension of its embedding, met by a 1 in the state.
 
-    num_items: catalogue without padding. dim: width. num_heads: divides dim. num_layers: blocks, >= 1.
-    max_length: events that are read besides [mask], >= 2. hidden_dim: of the feed-forward networks, by default 4 dim.
+    num_items: catalogue without padding. dim: width. num_heads: of the default attention, divides dim.
+    num_layers: blocks, >= 1. max_length: events that are read besides [mask], >= 2.
+    attention_layer: a layer from and to width dim that is not causal; None: a `MultiHeadAttention` with num_heads. One
+        that is made for a number of events, such as `LinformerAttention`, is asked about max_length + 1.
+    hidden_dim: of the feed-forward networks, by default 4 dim.
     feed_forward, norm: see `recattn.nn.Encoder`; the paper's are the defaults.
     dropout: in [0, 1). embedding_std: standard deviation of the embeddings at the start, above 0.
-    Raises ConfigError for values outside of these.
+    Raises ConfigError for values outside of these, and for a causal attention.
 
     >>> model = BERT4Rec(11, dim=8)
     >>> model.score_all(History(torch.tensor([[3, 5, 0], [2, 4, 7]]), torch.tensor([2, 3]))).shape
@@ -48,6 +52,7 @@ class BERT4Rec(NextItemModel):
         num_heads: int = 2,
         num_layers: int = 2,
         max_length: int = 200,
+        attention_layer: nn.Module | None = None,
         hidden_dim: int | None = None,
         feed_forward: EncoderFeedForward = "gelu",
         norm: Norm = "post",
@@ -66,19 +71,26 @@ class BERT4Rec(NextItemModel):
         self.dropout, self.embedding_std = dropout, embedding_std
         self.encoder = Encoder(
             dim,
-            attention=MultiHeadAttention(dim, dim, num_heads=num_heads),
+            attention=MultiHeadAttention(dim, dim, num_heads=num_heads) if attention_layer is None else attention_layer,
             num_layers=num_layers,
             hidden_dim=hidden_dim,
             feed_forward=feed_forward,
             norm=norm,
             dropout=dropout,
         )
+        if self.encoder.causal:
+            raise ConfigError("attention_layer must not be causal: a gap is filled from both of its sides")
         self.item_table = nn.Embedding(num_items + 1, dim, padding_idx=0)
         self.item_bias = nn.Parameter(torch.empty(num_items + 1, 1))
         self.mask_vector = nn.Parameter(torch.empty(dim))
         self.position = LearnedPosition(max_length, dim, from_end=True)
         self.projection = nn.Linear(dim, dim)
         self.reset_parameters()
+
+    @property
+    def attention_layer(self) -> nn.Module:
+        """The first block's: what the argument was, with weights of its own."""
+        return self.encoder.attention
 
     def reset_parameters(self) -> None:
         """Embeddings and [mask] from N(0, embedding_std²), padding 0; biases 0; the layers to starts of their own."""
@@ -109,13 +121,15 @@ class BERT4Rec(NextItemModel):
         return torch.cat([self.item_table.weight, self.item_bias], 1)
 
     def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:  # noqa: ARG002
-        """What a [mask] after each event reads of the events, layer by layer: (batch, heads, length, length).
+        """What a [mask] after each event reads of the events, layer by layer: (batch, [heads,] length, length).
 
         Rows sum to less than 1: the rest is what [mask] reads of itself.
         """
         windows, _ = window(history, every_moment(history), history.items.shape[1])
         layers = (layer.unflatten(0, history.items.shape) for layer in self._last_weights(windows))
-        return [(layer * history.mask[..., None, None]).transpose(1, 2) for layer in layers]
+        return [
+            (layer.movedim(1, -2) * history.mask.view(len(layer), *[1] * (layer.dim() - 3), -1, 1)) for layer in layers
+        ]
 
     def _states_at(self, history: History, positions: Tensor, request_time: Tensor | None = None) -> Tensor:  # noqa: ARG002
         windows, _ = window(history, positions, self.max_length)
@@ -128,10 +142,11 @@ class BERT4Rec(NextItemModel):
         return self._answer(last) * (history.lengths > 0)[:, None]
 
     def _last_weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:  # noqa: ARG002
-        """What the [mask] after each whole history reads of its events, layer by layer: (batch, heads, length)."""
+        """What the [mask] after each whole history reads of its events, layer by layer: (batch, [heads,] length)."""
         layers = self._encode(*append_mask(history), need_weights=True).weights
         rows = torch.arange(len(history.items), device=history.items.device)
-        return [layer[rows, :, history.lengths, :-1] * history.mask[:, None] for layer in layers]
+        asked = (layer[rows, ..., history.lengths, :-1] for layer in layers)
+        return [layer * history.mask.view(len(rows), *[1] * (layer.dim() - 2), -1) for layer in asked]
 
     def _encode(self, history: History, masked: Tensor, *, need_weights: bool) -> Encoded:
         encoded: Encoded = self.encoder(self._read(history, masked), history.mask, need_weights=need_weights)

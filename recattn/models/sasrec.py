@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from recattn.batch import History
 from recattn.errors import ConfigError
 from recattn.models.event_embedding import EventEmbedding, Times
-from recattn.models.item_embedding import Combine
+from recattn.models.item_embedding import Combine, ItemEmbedding
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
 from recattn.nn import Encoder, MultiHeadAttention
@@ -34,6 +34,8 @@ class SASRec(NextItemModel):
     times, rating_levels, profile_sizes, feature_sizes, feature_widths, combine_features, id_dropout: what else is read
         of an event, see `EventEmbedding`. With ``times="request"`` the model is time_aware: it is told when its answer
         is wanted, and is compared with its like.
+    separate_tables: items are ranked with a table of their own, not that which histories are read with, as gSASRec does
+        on MovieLens-1M (Petrov and Macdonald 2023).
     hidden_dim: of the feed-forward networks, by default dim. feed_forward, norm, gated: see `recattn.nn.Encoder`.
     relative_positions, interval_bias: add a learned bias of the steps or of the time between two events to the scores,
         see `SequenceBias`; the second is TiSASRec's idea (Li et al. 2020), blind to the request unless times says so.
@@ -64,6 +66,7 @@ class SASRec(NextItemModel):
         feature_widths: Sequence[int] | None = None,
         combine_features: Combine = "sum",
         id_dropout: float = 0.1,
+        separate_tables: bool = False,
         hidden_dim: int | None = None,
         feed_forward: EncoderFeedForward = "relu",
         norm: Norm = "pre",
@@ -137,6 +140,18 @@ class SASRec(NextItemModel):
         self.combine_features: Combine = combine_features
         self.id_dropout = id_dropout
         self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
+        self.separate_tables = separate_tables
+        self.answers: ItemEmbedding | None = None
+        if separate_tables:
+            self.answers = ItemEmbedding(
+                num_items,
+                dim,
+                feature_sizes=feature_sizes,
+                feature_widths=feature_widths,
+                combine=combine_features,
+                id_dropout=id_dropout,
+                embedding_std=embedding_std,
+            )
         self.reset_parameters()
 
     @property
@@ -145,9 +160,10 @@ class SASRec(NextItemModel):
         return self.encoder.attention
 
     def reset_parameters(self) -> None:
-        """Events, biases and encoder to starts of their own."""
-        for part in (self.events, self.bias, self.encoder):
-            part.reset_parameters()
+        """Events, biases, encoder and the answers' table, if there is one, to starts of their own."""
+        for part in (self.events, self.bias, self.encoder, self.answers):
+            if part is not None:
+                part.reset_parameters()
 
     def states(self, history: History, now: Tensor | None = None) -> Tensor:
         """See `NextItemModel.states`."""
@@ -164,8 +180,8 @@ class SASRec(NextItemModel):
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 
     def item_embeddings(self) -> Tensor:
-        """See `NextItemModel.item_embeddings`: one table for reading and ranking."""
-        table = self.events.items.all()
+        """See `NextItemModel.item_embeddings`: the table that histories are read with, or one apart."""
+        table = (self.events.items if self.answers is None else self.answers).all()
         return table if self.temperature is None else F.normalize(table, dim=-1)
 
     def weights(self, history: History, now: Tensor | None = None) -> list[Tensor]:

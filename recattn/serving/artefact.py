@@ -30,6 +30,7 @@ from recattn.data import (
     write_clicks,
 )
 from recattn.data.click_tables import ClickVocabulary
+from recattn.data.ragged import offsets_of
 from recattn.data.with_features import with_codes
 from recattn.errors import ArtefactError, ConfigError, RecattnError
 from recattn.models import Ranker, build_ranker, describe
@@ -242,7 +243,7 @@ def _read_histories(path: Path, num_items: int, encoder: FeatureEncoder | None) 
     users = Vocabulary(table.column("user").to_pylist())
     return users, Histories(
         items=flat["items"],
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=offsets_of(lengths),
         num_items=num_items,
         times=flat.get("times"),
         ratings=flat.get("ratings"),

@@ -71,8 +71,13 @@ def result_of_runs(
         train_seconds=float(np.mean([manifest["train_seconds"] for manifest in manifests])),
         peak_rss_mb=most_memory(manifests),
         command=f"{first.manifest['command']} && {command}",
-        **more,
+        **(trained_on(first) | more),
     )
+
+
+def trained_on(artefact: Artefact) -> dict[str, Any]:
+    """The machine and the versions of the training, which its time and memory speak of, as far as they are known."""
+    return {name: artefact.manifest[name] for name in ("hardware", "versions") if name in artefact.manifest}
 
 
 def named(artefact: Artefact) -> str:

@@ -21,6 +21,7 @@ from recattn.serving.measure import (
     named,
     result_of_floor,
     result_of_runs,
+    trained_on,
 )
 from recattn.serving.retriever import Retriever, check_agreement
 
@@ -94,6 +95,7 @@ def evaluate_two_stage(
         peak_rss_mb=most_memory([*manifests, *before]),
         command=" && ".join([*(manifest["command"] for manifest in [manifests[0], *before]), command]),
         targets=targets,
+        **trained_on(first),
     )
     if retriever.artefact is None:
         name, arguments = retriever.name, retriever.arguments

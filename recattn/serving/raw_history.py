@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recattn.data import FeatureEncoder, Histories, Vocabulary
+from recattn.data.ragged import offsets_of
 from recattn.data.tables import Columns, checked
 from recattn.data.vocabulary import RawId
 from recattn.errors import ConfigError, DataError
@@ -113,7 +114,7 @@ def _histories(
     known = artefact.histories
     return Histories(
         items=numbers[order],
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(users[order], minlength=count))]).astype(np.int64),
+        offsets=offsets_of(np.bincount(users[order], minlength=count)),
         num_items=len(items),
         times=kept("time", known.times, np.int64),
         ratings=kept("rating", known.ratings, np.float32),

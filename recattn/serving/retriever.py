@@ -51,8 +51,8 @@ def find_retriever(
     """A floor of ``recattn evaluate --baselines`` by its name, fitted as there for the part; or a folder's saved model.
 
     A folder that is called as a floor is meant by its path (``./ease``). say: told of a floor that is being fitted.
-    Raises ConfigError where the model and the ranker do not agree on the data, the catalogue is too large for EASE, or
-    the ranker is a click table's;
+    Raises ConfigError where the model and the ranker do not agree on the data, the catalogue is too large for EASE, the
+    data has no times for what is recent, or the ranker is a click table's;
     ArtefactError where the folder holds no saved model.
     """
     if ranker.table is not None:
@@ -62,9 +62,9 @@ def find_retriever(
         report = None if say is None else lambda _: say(f"fitting {name}")
         floors = fit_floors(ranker.split, part, names=[name], progress=report)
         if name not in floors:
-            raise ConfigError(
-                f"retriever is {name}, but the catalogue of {len(ranker.items)} items is too large for it"
-            )
+            timeless = name == "popularity-recent"
+            why = "data has no times" if timeless else f"catalogue of {len(ranker.items)} items is too large for it"
+            raise ConfigError(f"retriever is {name}, but the {why}")
         return Retriever(name, floors[name], floors[name].arguments)
     if not Path(named).is_dir():
         raise ConfigError(

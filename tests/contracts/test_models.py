@@ -31,7 +31,10 @@ from recattn.nn import (
     BilinearScorer,
     HardRetrieval,
     Identity,
+    LinearAttention,
+    LinformerAttention,
     MultiHeadAttention,
+    ReformerAttention,
     RotaryPosition,
     Softmax,
     TopK,
@@ -154,6 +157,19 @@ MODELS: dict[str, list[Case]] = {
     "BERT4Rec": [
         Case("defaults", lambda: rmodels.BERT4Rec(NUM_ITEMS, dim=DIM)),
         Case(
+            "linformer",
+            lambda: rmodels.BERT4Rec(
+                NUM_ITEMS,
+                dim=DIM,
+                max_length=LENGTH,
+                attention_layer=LinformerAttention(DIM, DIM, num_heads=2, max_length=LENGTH + 1, num_slots=3),
+            ),
+        ),
+        Case(
+            "linear",
+            lambda: rmodels.BERT4Rec(NUM_ITEMS, dim=DIM, attention_layer=LinearAttention(DIM, DIM, num_heads=2)),
+        ),
+        Case(
             "short-reader",
             lambda: rmodels.BERT4Rec(
                 NUM_ITEMS, dim=DIM, hidden_dim=9, num_layers=1, max_length=3, norm="pre", feed_forward="swiglu"
@@ -176,6 +192,7 @@ MODELS: dict[str, list[Case]] = {
     ],
     "SASRec": [
         Case("defaults", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM)),
+        Case("two-tables", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, separate_tables=True)),
         Case("cosine", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, temperature=0.1, relative_positions=True)),
         Case("intervals", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, times="events", interval_bias=True)),
         Case(
@@ -188,6 +205,20 @@ MODELS: dict[str, list[Case]] = {
                 rating_levels=(1, 2, 3.5, 5),
                 profile_sizes=(5, 3),
                 max_length=4,
+            ),
+        ),
+        Case(
+            "linear",
+            lambda: rmodels.SASRec(
+                NUM_ITEMS, dim=DIM, attention_layer=LinearAttention(DIM, DIM, num_heads=2, causal=True)
+            ),
+        ),
+        Case(
+            "reformer",
+            lambda: rmodels.SASRec(
+                NUM_ITEMS,
+                dim=DIM,
+                attention_layer=ReformerAttention(DIM, num_heads=2, num_buckets=2, chunk_size=2, causal=True),
             ),
         ),
         Case("ligr", lambda: rmodels.SASRec(NUM_ITEMS, dim=DIM, feed_forward="swiglu", gated=True, max_length=3)),

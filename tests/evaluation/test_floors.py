@@ -28,6 +28,19 @@ def test_popularity_counts_events(histories):
     assert Popularity(histories)(history_of(1)).tolist() == [[0, 2, 4, 2, 2, 0]]
 
 
+def test_popularity_of_the_last_days_counts_no_older_events(histories):
+    day = 86_400
+    timed = replace(histories, times=day * np.array([0, 1, 9, 9, 10, 3, 7, 7, 8, 10]))
+    assert Popularity(timed, days=1)(history_of(1)).tolist() == [[0, 1, 1, 0, 0, 0]]
+    assert Popularity(timed, days=3.5)(history_of(1)).tolist() == [[0, 1, 3, 1, 2, 0]]
+    assert Popularity(timed, days=11)(history_of(1)).tolist() == Popularity(histories)(history_of(1)).tolist()
+    assert Popularity(timed, days=7).arguments == {"days": 7}
+    with pytest.raises(ConfigError, match="days is 7, but the histories have no times"):
+        Popularity(histories, days=7)
+    with pytest.raises(ConfigError, match="days must be"):
+        Popularity(timed, days=0)
+
+
 def test_item_knn_is_the_cosine_of_user_sets(histories):
     scores = ItemKNN(histories)(history_of(2))[0]
     # users of 1: {0, 1}; of 2: {0, 1, 3}; of 3: {0, 2}; of 4: {2, 3}

@@ -11,7 +11,7 @@ from recattn.evaluation.floors import tuning
 from recattn.evaluation.floors.tuning import known_before
 from recattn.evaluation.metrics import ndcg
 
-NAMES = ["popularity", "item-knn", "ease", "ease-recency", "transitions"]
+NAMES = ["popularity", "popularity-recent", "item-knn", "ease", "ease-recency", "transitions"]
 
 
 def with_other_items_at(split, targets):
@@ -89,14 +89,19 @@ def test_validation_targets_have_no_part_in_what_is_fitted_for_validation(random
 def test_a_catalogue_too_large_for_ease_gets_the_other_floors(random_split, monkeypatch):
     monkeypatch.setattr(tuning, "EASE_MAX_ITEMS", 30)
     floors = fit_floors(random_split)
-    assert list(floors) == ["popularity", "item-knn", "transitions"]
+    assert list(floors) == ["popularity", "popularity-recent", "item-knn", "transitions"]
     assert floors["item-knn"].arguments["neighbours"] is not None
+
+
+def test_without_times_nothing_is_recent(random_split):
+    timeless = replace(random_split, histories=replace(random_split.histories, times=None))
+    assert list(fit_floors(timeless, names=["popularity", "popularity-recent"])) == ["popularity"]
 
 
 def test_floors_are_the_same_every_time_and_report_progress(random_split):
     told = []
     a, b = fit_floors(random_split, progress=told.append), fit_floors(random_split)
-    assert told == ["popularity", "item-knn", "ease", "transitions"]
+    assert told == ["popularity", "popularity-recent", "item-knn", "ease", "transitions"]
     assert list(a) == NAMES
     assert same_scores(a, b, random_split)
 
@@ -105,6 +110,7 @@ def test_floors_on_movielens_100k(movielens_100k):
     """The project's measured floors: leave-one-out, full catalogue, seen out, ties against, file order in a second."""
     expected = {
         "popularity": (0.0859, 0.0439),
+        "popularity-recent": (0.0859, 0.0409),
         "item-knn": (0.1092, 0.0563),
         "ease": (0.1485, 0.0723),
         "ease-recency": (0.1951, 0.1025),
@@ -115,6 +121,7 @@ def test_floors_on_movielens_100k(movielens_100k):
         metrics = evaluate(floor, movielens_100k, ks=(10,)).metrics
         got = metrics["hr@10"]["mean"], metrics["ndcg@10"]["mean"]
         assert got == pytest.approx(expected[name], abs=0.003), name
+    assert floors["popularity-recent"].arguments == {"days": 90.0}
     assert floors["ease"].arguments == {"regularisation": 100.0, "decay": 1.0}
     assert floors["ease-recency"].arguments == {"regularisation": 300.0, "decay": 0.9}
     assert floors["transitions"].arguments == {"horizon": 10, "decay": 0.8}
@@ -124,5 +131,5 @@ def test_floors_named_are_those_of_the_whole_list(random_split):
     everything = fit_floors(random_split)
     assert same_scores({name: fit_floors(random_split, names=[name])[name] for name in NAMES}, everything, random_split)
     assert list(fit_floors(random_split, names=["transitions", "ease"])) == ["ease", "transitions"]
-    with pytest.raises(ConfigError, match="names holds 'slim': the floors are popularity, item-knn"):
+    with pytest.raises(ConfigError, match="names holds 'slim': the floors are popularity, popularity-recent"):
         fit_floors(random_split, names=["slim"])

@@ -111,3 +111,12 @@ def test_a_batch_of_nobody_is_answered():
         model.eval()
         assert model(batch).shape == (0, 4)
         assert model.score_candidates(history, batch.candidates).shape == (0, 4)
+
+
+def test_items_may_be_ranked_with_a_table_apart_from_that_which_histories_are_read_with():
+    model = SASRec(11, dim=6, separate_tables=True).eval()
+    states, scores = model.states(HISTORY), model.score_all(HISTORY)
+    with torch.no_grad():
+        model.item_embeddings().mul_(2)
+    torch.testing.assert_close(model.states(HISTORY), states, atol=0, rtol=0)
+    torch.testing.assert_close(model.score_all(HISTORY)[:2, 1:], 2 * scores[:2, 1:])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recattn.errors import ConfigError
-from recattn.evaluation import Popularity, rank_targets, summarise
+from recattn.evaluation import Popularity, hardware, rank_targets, summarise, versions
 from recattn.models import TargetAttention
 from recattn.serving import evaluate_floor, evaluate_runs
 
@@ -20,6 +20,15 @@ def test_the_ring_is_predicted_without_fault(artefact):
     assert result.model == "recattn.models.TargetAttention"
     assert (result.users, result.items, result.interactions) == (8, 14, 78)
     assert "recattn train && recattn evaluate" in result.command
+
+
+def test_the_machine_is_that_of_the_training_and_a_floors_the_one_at_hand(artefact):
+    elsewhere = {"hardware": {"gpu": "another"}, "versions": {"torch": "another"}}
+    moved = replace(artefact, manifest={**artefact.manifest, **elsewhere})
+    result = evaluate_runs([moved], command="")
+    assert (result.hardware, result.versions) == tuple(elsewhere.values())
+    floor = evaluate_floor("popularity", Popularity(moved.split.train), moved, command="")
+    assert (floor.hardware, floor.versions) == (hardware(), versions())
 
 
 def test_seeds_are_averaged(artefact):

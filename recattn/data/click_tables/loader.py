@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recattn.batch import RankingBatch
 from recattn.data.batches import pad_histories
 from recattn.data.click_tables.table import ClickTable
+from recattn.data.ragged import offsets_of, spans
 from recattn.data.windows import BUCKET_BATCHES
 from recattn.nn.checks import check_count
 
@@ -107,6 +108,4 @@ class ClickTableLoader:
         by_length = np.where(group % 2 == 0, lengths[histories], -lengths[histories])
         histories = histories[np.lexsort((by_length, group))]
         rows = np.argsort(self.table.owners, kind="stable")
-        starts, counts = (np.cumsum(counts) - counts)[histories], counts[histories]
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rows[np.repeat(starts, counts) + within]
+        return rows[spans(offsets_of(counts)[histories], counts[histories])]

@@ -18,6 +18,7 @@ from recattn.data.click_tables.table import ClickTable
 from recattn.data.click_tables.vocabulary import ClickVocabulary, and_unmet, as_ids
 from recattn.data.features import FeatureEncoder, Field
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, spans
 from recattn.data.table_files import TableFile, open_table
 from recattn.data.vocabulary import Vocabulary
 from recattn.errors import ConfigError, DataError
@@ -180,14 +181,13 @@ class _Reader:
         }
         if numbers is not None:
             users, candidates, events = numbers[0][users], numbers[1][candidates], numbers[1][events]
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
+        offsets = offsets_of(np.concatenate(self.lengths))
         shared = share(users, events, offsets)
         lengths = np.diff(offsets)[shared.kept]
-        ends = np.cumsum(lengths)
         sizes = tuple(field.size for field in vocabulary.features)
         histories = Histories(
-            items=events[np.repeat(offsets[shared.kept] - ends + lengths, lengths) + np.arange(lengths.sum())],
-            offsets=np.concatenate([[0], ends]).astype(np.int64),
+            items=events[spans(offsets[shared.kept], lengths)],
+            offsets=offsets_of(lengths),
             num_items=vocabulary.num_items,
             features=vocabulary.codes if sizes else None,
             feature_sizes=sizes,

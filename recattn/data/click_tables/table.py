@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recattn.data.click_tables.vocabulary import ClickVocabulary
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, spans
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,5 @@ class ClickTable:
         order = np.lexsort((np.arange(len(lengths)), lengths, self.users))
         order = order[self.users[order] <= len(self.vocabulary.users)]
         kept = order[np.diff(self.users[order], append=0) != 0]
-        ends = np.cumsum(lengths[kept])
-        events = np.repeat(self.histories.offsets[kept + 1] - ends, lengths[kept]) + np.arange(lengths[kept].sum())
-        return replace(self.histories, items=self.histories.items[events], offsets=np.append(0, ends))
+        events = spans(self.histories.offsets[kept], lengths[kept])
+        return replace(self.histories, items=self.histories.items[events], offsets=offsets_of(lengths[kept]))

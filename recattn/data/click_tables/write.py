@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recattn.data.features import SEPARATOR, FeatureEncoder, Field
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, spans
 from recattn.data.vocabulary import Vocabulary
 from recattn.data.whole_file import whole_file
 from recattn.errors import ConfigError
@@ -75,9 +76,8 @@ def write_click_table(
     def rows(start: int) -> pa.Table:
         part = slice(start, start + _ROWS)
         ends = histories.offsets[users[part]] + visible[part]
-        offsets = np.concatenate([[0], np.cumsum(lengths[part])])
-        events = np.repeat(ends - offsets[1:], lengths[part]) + np.arange(offsets[-1])
-        seen = pa.array(histories.items[events])
+        offsets = offsets_of(lengths[part])
+        seen = pa.array(histories.items[spans(ends - lengths[part], lengths[part])])
         columns = {"label": labels[part].astype(np.int8), "user_id": of_users.take(pa.array(users[part] + 1))}
         columns |= {f"{name}_id": texts.take(pa.array(items[part])) for name, texts in names.items()}
         for name, texts in names.items():

@@ -16,7 +16,7 @@ def user_items(histories: Histories) -> sparse.csr_array:
     >>> user_items(Histories(np.array([2, 2, 1], np.int32), np.array([0, 2, 3]), num_items=2)).toarray().tolist()
     [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
-    users = np.repeat(np.arange(histories.num_users), histories.lengths)
+    users = histories.owners
     shape = (histories.num_users, histories.num_items + 1)
     matrix: sparse.csr_array = sparse.csr_array((np.ones(len(users)), (users, histories.items)), shape=shape)
     matrix.data[:] = 1.0  # a repeat was summed to 2

@@ -18,11 +18,12 @@ from recattn.evaluation.floors.transitions import TransitionCounts
 from recattn.evaluation.metrics import ndcg
 from recattn.evaluation.protocol import Part, rank_targets
 
+POPULAR_DAYS = (1.0, 7.0, 30.0, 90.0, 365.0)
 NEIGHBOURS: tuple[int | None, ...] = (20, 50, 100, 200, None)
 REGULARISATIONS = (100.0, 300.0, 1000.0)
 EASE_DECAYS = (0.95, 0.9, 0.8, 0.7)
 TRANSITION_DECAYS = (0.5, 0.6, 0.7, 0.8, 0.9)
-FLOORS = ("popularity", "item-knn", "ease", "ease-recency", "transitions")
+FLOORS = ("popularity", "popularity-recent", "item-knn", "ease", "ease-recency", "transitions")
 
 
 class Floor(Protocol):
@@ -111,8 +112,9 @@ def fit_floors(
 
     Settings are chosen with floors fitted on ``split.train``, over the grids at the top of this file. For the test
     part the chosen ones are then fitted once more on :func:`known_before`: training and validation events. The names:
-    ``popularity``; ``item-knn``; ``ease``; ``ease-recency`` (EASE with a decay); ``transitions``. A catalogue above
-    EASE_MAX_ITEMS has no EASE, and its item-kNN is not tried with all neighbours.
+    ``popularity``; ``popularity-recent`` (that of the last days, where the data has times); ``item-knn``; ``ease``;
+    ``ease-recency`` (EASE with a decay); ``transitions``. A catalogue above EASE_MAX_ITEMS has no EASE, and its
+    item-kNN is not tried with all neighbours.
 
     names: which of them to fit, all by default.
     progress: called with each floor's name before it is tuned.
@@ -129,6 +131,10 @@ def fit_floors(
     if "popularity" in names:
         report("popularity")
         floors["popularity"] = Popularity(fit_on)
+    if "popularity-recent" in names and split.histories.times is not None:
+        report("popularity-recent")
+        best = tune(Popularity, {"days": POPULAR_DAYS}, split, filter_seen=filter_seen)[0].settings
+        floors["popularity-recent"] = Popularity(fit_on, **best)
     if "item-knn" in names:
         report("item-knn")
         neighbours = [count for count in NEIGHBOURS if count is not None or small]
