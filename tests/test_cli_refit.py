@@ -70,6 +70,18 @@ def test_an_interrupted_refit_goes_on_and_ends_the_same(columns, run, tmp_path, 
     assert (folder / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
+def test_what_another_refit_left_is_not_gone_on_with(columns, run, tmp_path, interrupted_validation):
+    folder = tmp_path / "again"
+    left = tmp_path / ".again-training" / "refit"
+    left.mkdir(parents=True)
+    (left / "training.json").write_text('{"learning_rate": 9, "task": {}}')
+    command = ["train", "--output", str(folder), *columns, *TRAIN]
+    with interrupted_validation(RankingTask, 2):
+        assert main([*command, "--overwrite"]) == 130
+    assert main([*command, "--resume"]) == 0
+    assert (folder / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("flags", [["--part", "validation"], ["--retriever", "transitions", "--blend"]])
 def test_it_is_not_measured_on_what_it_was_trained_on(run, capsys, flags):
     assert main(["evaluate", str(run), *flags]) == 2

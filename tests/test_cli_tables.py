@@ -219,6 +219,8 @@ def test_a_click_table_is_described(command, tables, tmp_path, capsys):
     assert capsys.readouterr().out == shown
     assert main(["data", str(tmp_path / "x.tsv"), "--layout", "clicks", "--time-column", "hour"]) == 2
     assert "time_column is 'hour', but layout 'clicks' has no use for it" in capsys.readouterr().err
+    assert main(["data", str(tmp_path / "x.tsv"), "--layout", "clicks", "--no-verify"]) == 2
+    assert "verify is False, but layout 'clicks' has no use for it" in capsys.readouterr().err
 
 
 def test_a_broken_off_training_goes_on(command, run, tmp_path, interrupted_validation):
@@ -253,6 +255,7 @@ def test_mistakes_are_told_in_one_line(command, tables, tmp_path, capsys):
         ([*command, "--loss", "bce"], "loss is 'bce', but objective 'clicks' has no use for it"),
         ([*command, "--objective", "next_item"], "objective is 'next_item', but layout 'clicks' has no use for it"),
         ([*command, "--ties", "random"], "ties is 'random', but layout 'clicks' has no use for it"),
+        ([*command, "--no-verify"], "verify is False, but layout 'clicks' has no use for it"),
         (
             ["--data", tables / "train.csv", "--label-column", "x"],
             "label_column is 'x', but layout 'events' has no use",

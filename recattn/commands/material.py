@@ -68,6 +68,8 @@ def of_events(
     interactions = load_interactions(**reading, say=log.print)
     if min_item_events != 1:
         interactions = interactions.without_rare_items(min_item_events)
+    if ties != "file" and "time" not in interactions.frame:
+        raise ConfigError(f"ties is {ties!r}, but the data has no times: its order is that of the file")
     encoded = encode(interactions, ties=ties, seed=seed)
     divided, encoders = with_features(getattr(splits, split)(encoded.histories, **asked), interactions)
     clicks = None if sampling is None else samples_of(divided, acted=bool(encoders.actions), **sampling)

@@ -78,7 +78,7 @@ def train(
             also gbce and bpr-max
         num_negatives: of next items: sampled candidates that a target is compared with, which some targets share, drawn
             by popularity for softmax, which corrects for it, else uniformly (default: the whole catalogue; 32 for a
-            TargetRanker, which has an MLP for each candidate at each moment)
+            model that has an MLP for each candidate at each moment)
         threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
         negatives: of clicks: every event is positive and so many items that the user has not taken by then are sampled
             as negatives, once and for all (default: 1, where the data has no ratings)
@@ -120,7 +120,7 @@ def train(
     if tabled:
         cut: dict[str, Any] = {"min_item_events": None if min_item_events == 1 else min_item_events, "split": split}
         cut |= {"ties": None if ties == "file" else ties, "objective": None if objective == "clicks" else objective}
-        cut["target"] = target
+        cut |= {"target": target, "verify": None if verify else verify}
         check_unused("layout 'clicks'", {**cut, **sampling})
     else:
         check_unused(f"layout {reading.get('layout', 'events')!r}", held)
@@ -168,12 +168,16 @@ def train(
     if use_features and not getattr(ranker, "feature_sizes", ()):
         why = "the model reads none" if encoders.items else "there are none"
         log.print(f"features of items are not used: {why}")
+    if use_profile and material.kept["histories"].profile is not None and not getattr(ranker, "profile_sizes", ()):
+        log.print("the users' profile is not used: the model reads none")
     if use_context and material.context_sizes and not getattr(ranker, "context_sizes", ()):
         log.print("the context of the rows is not used: the model reads none")
     asked: dict[str, Any] = {"loss": loss, "num_negatives": num_negatives, "monitor": monitor}
     asked |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "further": task}
     trained = task_of(ranker, material.data, clicked, **asked)
     batch_size = trained.default_batch_size if batch_size is None else batch_size
+    if not resume:
+        shutil.rmtree(checkpoints / "refit", ignore_errors=True)
     course: dict[str, Any] = {"batch_size": batch_size, "positions": positions, "max_epochs": max_epochs}
     course |= {"patience": patience, "precision": precision, "seed": seed, "resume": resume}
     fitted = fit(ranker, material.data, folder=checkpoints, task=trained, clicks=material.clicks, **course)

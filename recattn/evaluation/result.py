@@ -29,8 +29,8 @@ class Result:
     seeds: of the trainings that the metrics come from.
     metrics: name -> mean, low, high.
     train_seconds, peak_rss_mb: None where not measured.
-    hardware, versions: :func:`recattn.evaluation.hardware` and :func:`recattn.evaluation.versions`, of the training;
-        of a floor of the evaluation.
+    hardware, versions: :func:`recattn.evaluation.hardware` and :func:`recattn.evaluation.versions`, of the training
+        (the first seed's); of a floor of the evaluation.
     command: the command line that makes this file again.
     commit: git hash, "-dirty" behind it where tracked files had changes; None outside a checkout.
     clicks: of labelled samples what the labels are ("labels"), the hash of the samples, counts and the reliability

@@ -124,7 +124,8 @@ class NextItemModel(Ranker):
         if history.items.shape[1] > self.max_length or (moments is not None and now is None):
             windows, _ = window(history, positions, self.max_length)
             states = self.last_states(windows, None if moments is None else moments.flatten())
-            return states.view(*positions.shape, -1)
+            there: Tensor = states.unflatten(0, positions.shape)
+            return there
         states = self.states(history, now)
         index = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
         found: Tensor = states.gather(1, index) * (positions > 0)[..., None]

@@ -149,6 +149,7 @@ class TargetAttention(Ranker):
         self.separate_tables, self.recency = separate_tables, recency
         self.use_times, self.time_aware = use_times, time_aware
         self.readout_dims, self.readout_activation = tuple(readout_dims), readout_activation
+        self.pair_width = dim if self.readout_dims else 1  # an MLP keeps many numbers for each candidate
         self.rating_levels, self.embed_ratings = tuple(rating_levels), embed_ratings
         self.profile_sizes = tuple(profile_sizes)
         self.profile_in_readout, self.transitions = profile_in_readout, transitions

@@ -100,7 +100,7 @@ def save_artefact(folder: str | Path, artefact: Artefact, *, overwrite: bool = F
                 fresh.rename(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ArtefactError(f"{folder} could not be written: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Train a ranker on a split or click tables: the whole recipe, best weights kept and interruptions survived."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -94,7 +95,7 @@ def fit(
     seed: of order, dropout and negatives. The initial weights are the model's own: seed before making it.
     resume: go on from ``last.ckpt`` when there is one; the outcome is that of a training never interrupted. The
         settings, a learning rate among them, must be those of that training, which ``training.json`` holds.
-    Raises ConfigError for a loss that is not a number, for sizes below 1, for a time-aware model without times, for
+    Raises ConfigError for a loss that is not a number, for sizes below 1, for a model that reads times without any, for
     clicks of another split, and for clicks or tables with another task than a ClickTask or without what its monitor
     needs (a user with both labels for GAUC);
     ArtefactError for a checkpoint that cannot be written (a full disk); KeyboardInterrupt passes. In each case, and
@@ -103,11 +104,8 @@ def fit(
     folder = Path(folder)
     histories = data.train.histories if isinstance(data, ClickTables) else data.histories
     labelled = clicks is not None or isinstance(data, ClickTables)
-    if model.time_aware and histories.times is None:
-        raise ConfigError(
-            f"{type(model).__name__} is told the time of the request, but the data has no times: name a time column, "
-            "or make it blind (times='none' or time_aware=False)"
-        )
+    if histories.times is None:
+        _check_timeless(model)
     if task is None:
         task = ClickTask(model) if labelled else task_for(model)
     if task.model is not model:
@@ -118,6 +116,8 @@ def fit(
         check_count(name, value)
     if stop_after is not None:
         check_count("stop_after", stop_after)
+        if stop_after > max_epochs:
+            raise ConfigError(f"stop_after is {stop_after}, beyond the {max_epochs} of max_epochs")
     check_choice("precision", precision, get_args(Precision))
     if positions is not None and labelled:
         raise ConfigError(f"positions is {positions}, but clicks are no sequences of targets: leave it out")
@@ -132,6 +132,8 @@ def fit(
     settings = {**asked, "model": describe(model), "task": task.settings, "batch_size": batch_size}
     settings |= {"max_epochs": max_epochs, "patience": patience, "stop_after": stop_after}
     settings |= {"precision": precision, "seed": seed}
+    if histories.features is not None:  # no split knows them
+        settings["features"] = hashlib.sha256(histories.features.tobytes()).hexdigest()
     _keep_settings(folder / "training.json", settings)
     best = ModelCheckpoint(
         folder, "best", monitor=task.monitor, mode="max", enable_version_counter=False, save_weights_only=True
@@ -250,6 +252,21 @@ def _check_monitor(task: RankingTask, labels: NDArray[Any], users: NDArray[Any])
     auc(labels, constant)
     if task.monitor == "gauc":
         gauc(labels, constant, users)
+
+
+def _check_timeless(model: Ranker) -> None:
+    """Raise ConfigError for a model that reads times, where there are none."""
+    name = type(model).__name__
+    if model.time_aware:
+        raise ConfigError(
+            f"{name} is told the time of the request, but the data has no times: name a time column, "
+            "or make it blind (times='none' or time_aware=False)"
+        )
+    if getattr(model, "times", "none") != "none" or getattr(model, "interval_bias", False):
+        raise ConfigError(
+            f"{name} reads the times of the history, but the data has no times: name a time column, "
+            "or leave them out (times='none', interval_bias=False)"
+        )
 
 
 def _keep_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -78,6 +78,8 @@ def task_of(
             counts = torch.bincount(torch.from_numpy(data.train.items).long(), minlength=model.num_items + 1)
             settings |= {"item_counts": counts}
     further = further or {}
+    if "item_counts" in further:
+        raise ConfigError("--task.item_counts: it follows from the data")
     for name in settings.keys() & further.keys():
         raise ConfigError(f"--task.{name}: set it by --{name.replace('_', '-')}")
     return make_task(kind, model, {**settings, **further})

@@ -59,10 +59,8 @@ class RankingTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, self.losses)
-        if num_negatives is not None and num_negatives < 1:
-            raise ConfigError(
-                f"num_negatives must be an integer >= 1, or None for the whole catalogue, got {num_negatives!r}"
-            )
+        if num_negatives is not None:
+            check_count("num_negatives", num_negatives)
         check_positive("learning_rate", learning_rate)
         if not weight_decay >= 0:
             raise ConfigError(f"weight_decay must be >= 0, got {weight_decay!r}")

@@ -37,7 +37,7 @@ def data_arguments(
     if use_ratings and histories.ratings is not None and "rating_levels" in taken:
         levels = np.unique(histories.ratings)
         if len(levels) > MOST_LEVELS:
-            levels = np.unique(np.quantile(levels, np.linspace(0, 1, MOST_LEVELS)))
+            levels = np.unique(np.quantile(histories.ratings, np.linspace(0, 1, MOST_LEVELS)))
         arguments["rating_levels"] = [float(level) for level in levels]
     if use_profile and histories.profile is not None and "profile_sizes" in taken:
         arguments["profile_sizes"] = list(histories.profile_sizes)

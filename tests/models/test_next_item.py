@@ -104,6 +104,14 @@ def test_rotary_attention_may_have_a_bias_of_intervals():
     torch.testing.assert_close(model.last_states(history), model.states(history)[:, -1])
 
 
+def test_nobody_with_more_columns_than_are_read_is_answered():
+    model = SASRec(11, dim=8, max_length=3)
+    empty = History(torch.zeros(0, 5, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    asked = torch.zeros(0, 4, dtype=torch.int64)
+    assert model(RankingBatch(empty, asked, visible=asked)).shape == (0, 4)
+    assert model.at_positions(empty, asked, torch.tensor([1, 2])).shape == (0, 4, 2)
+
+
 def test_a_batch_of_nobody_is_answered():
     history = History(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     batch = RankingBatch(history, torch.zeros(0, 4, dtype=torch.int64), visible=torch.zeros(0, 4, dtype=torch.int64))

@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +171,19 @@ def test_a_full_disk_leaves_the_old_model_and_no_rest(artefact, tmp_path, monkey
         save_artefact(tmp_path / "run", artefact, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert torch.equal(load_artefact(tmp_path / "run").model.score_all(HISTORY), artefact.model.score_all(HISTORY))
+
+
+def test_a_disk_that_is_full_at_the_weights_is_one_error_too(artefact, tmp_path):
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(ArtefactError, match="could not be written"):
+            save_artefact(tmp_path / "run", artefact)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not any(tmp_path.iterdir())
 
 
 def test_histories_that_do_not_give_the_split_are_refused(artefact, tmp_path):

@@ -277,6 +277,14 @@ def test_a_loss_that_is_no_number_stops_the_training(cycle, tmp_path, monkeypatc
     assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(ConfigError, match=r"nan in epoch 1, .* no epoch was finished"):
         train(cycle, tmp_path / "new", max_epochs=3)
+    calls.clear()
+    with pytest.raises(ConfigError, match=r"nan in epoch 2, .* the last epoch before are in .*last\.ckpt"):
+        train(cycle, tmp_path / "blind", max_epochs=3, stop_after=3)
+
+
+def test_there_is_no_epoch_to_stop_after_beyond_the_last(cycle, tmp_path):
+    with pytest.raises(ConfigError, match="stop_after is 4, beyond the 3 of max_epochs"):
+        train(cycle, tmp_path, max_epochs=3, stop_after=4)
 
 
 def test_the_weights_of_the_best_epoch_are_kept(cycle, tmp_path, monkeypatch):
@@ -354,6 +362,9 @@ def test_a_time_aware_model_without_times_is_refused_before_anything_happens(cyc
     (tmp_path / "last.ckpt").write_text("of another training")
     with pytest.raises(ConfigError, match="HSTU is told the time of the request, but the data has no times: name a"):
         fit(HSTU(37, dim=8), split, folder=tmp_path, progress=False)
+    for timed in (HSTU(37, dim=8, times="events"), SASRec(37, dim=8, interval_bias=True)):
+        with pytest.raises(ConfigError, match="reads the times of the history, but the data has no times: name a"):
+            fit(timed, split, folder=tmp_path, progress=False)
     assert (tmp_path / "last.ckpt").exists()
 
 

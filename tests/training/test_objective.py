@@ -45,6 +45,18 @@ def test_tasks_get_the_defaults_of_the_command(cycle):
     assert task_of(model, cycle, True, **DEFAULTS | {"monitor": "auc"}).monitor == "auc"
 
 
+def test_a_model_with_an_mlp_for_each_candidate_has_a_few_negatives(cycle):
+    assert task_of(TargetAttention(37, dim=8), cycle, False, **DEFAULTS).num_negatives is None
+    deep = TargetAttention(37, dim=8, readout_dims=(8,))
+    assert task_of(deep, cycle, False, **DEFAULTS).num_negatives == 32
+
+
+def test_what_follows_from_the_data_is_no_setting(cycle):
+    for loss in ("softmax", "bce"):
+        with pytest.raises(ConfigError, match="item_counts: it follows from the data"):
+            task_of(SASRec(37, dim=8), cycle, False, **DEFAULTS | {"loss": loss, "further": {"item_counts": [1]}})
+
+
 def test_validation_is_that_of_the_objective(cycle):
     model = TargetAttention(37, dim=8, transitions=0).eval()
     ranked = validate(model, cycle, None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from recattn.data import Histories
 from recattn.data.click_tables import ClickTables, read_click_table
 from recattn.errors import ConfigError
 from recattn.evaluation import auc, gauc, predict_table
@@ -82,6 +83,14 @@ def test_context_tells_what_nothing_else_does(tables):
     assert data_arguments("recattn.models.DIN", histories, context_sizes=sizes)["context_sizes"] == [3]
     assert "context_sizes" not in data_arguments("recattn.models.SASRec", histories, context_sizes=sizes)
     assert "context_sizes" not in data_arguments("recattn.models.DIN", histories)
+
+
+def test_many_levels_of_ratings_are_cut_where_as_many_ratings_lie_between_them():
+    counts = np.r_[np.random.default_rng(0).geometric(0.3, 10_000), np.arange(1000, 1200)].astype(np.float32)
+    ratings = Histories(np.ones(len(counts), np.int32), np.array([0, len(counts)]), num_items=1, ratings=counts)
+    levels = data_arguments("recattn.models.DIN", ratings)["rating_levels"]
+    assert levels[:6] == [1, 2, 3, 4, 5, 6]
+    assert levels[-1] == 1199
 
 
 def test_the_catalogue_is_described_with_what_the_rows_to_train_on_hold(tables, tmp_path):

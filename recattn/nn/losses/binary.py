@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recattn.errors import ConfigError
+from recattn.nn.attended import at_least_float32
 from recattn.nn.checks import check_share
 
 Number = TypeVar("Number", float, Tensor)
@@ -21,6 +22,7 @@ def binary_loss(positive: Tensor, negatives: Tensor, ignored: Tensor | None = No
     >>> round(binary_loss(torch.zeros(1), torch.zeros(1, 3)).item(), 4)
     1.3863
     """
+    positive, negatives = at_least_float32(positive), at_least_float32(negatives)
     kept = kept_negatives(negatives, ignored)
     against = (F.softplus(negatives) * kept).sum(-1) / kept.sum(-1).clamp(min=1)
     return (F.softplus(-positive) + against).sum() / max(len(positive), 1)
@@ -47,6 +49,8 @@ def gbce_loss(
         raise ConfigError(
             f"num_items must be more than the {negatives.shape[-1]} negatives of a target, got {num_items}"
         )
+    # In bf16 the counts of large catalogues, and so β, would be far off.
+    positive, negatives = at_least_float32(positive), at_least_float32(negatives)
     kept = kept_negatives(negatives, ignored)
     count = kept.sum(-1)
     beta = _positive_weight(count, num_items, calibration)

@@ -71,3 +71,14 @@ def test_wrong_arguments_are_named(logits):
         gbce_loss(*logits, num_items=ITEMS, calibration=1.5)
     with pytest.raises(ConfigError, match="num_items must be more than the 11 negatives of a target, got 11"):
         gbce_loss(*logits, num_items=11)
+
+
+@pytest.mark.parametrize("loss", [binary_loss, lambda *logits: gbce_loss(*logits, num_items=10**6, calibration=1.0)])
+def test_counts_of_large_catalogues_survive_bf16(loss):
+    positive, negatives = torch.full((3,), 0.5), torch.full((3, 256), -9.0)
+    slopes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        leaf = positive.to(dtype, copy=True).requires_grad_()
+        loss(leaf, negatives.to(dtype)).backward()
+        slopes.append(leaf.grad.float())
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=0.01, atol=0)
