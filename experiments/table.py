@@ -8,7 +8,7 @@ from recattn.evaluation import FLOORS, Result, markdown_table, read_result, upda
 
 ROOT = Path(__file__).parents[1]
 STEP_PARTS = ("forward", "backward", "optimiser")
-ML_1M = ("hstu-events", "hstu-request", "hstu-request-large")
+ML_1M = ("hstu-events", "hstu-request-hour", "hstu-request", "hstu-request-large")
 PUBLISHED = {
     "ml-1m/sasrec": ("SASRec, cross-entropy over the catalogue", 0.3152, 0.1821),
     "ml-1m/esasrec": ("eSASRec, LiGR blocks, 256 negatives", 0.3133, 0.1772),

@@ -110,7 +110,7 @@ def draw(sides):
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     styles = {colour: iter(["solid", "dashed", "dotted"]) for colour in COLOURS.values()}
-    for name, found in sorted(sides.items(), key=lambda side: len(side[1]["points"])):
+    for name, found in sorted(sides.items()):
         colour = COLOURS[name.partition(",")[0]]
         minutes, ndcg = ([point[key] for point in found["points"]] for key in ("minutes", "ndcg@10"))
         style = {"linestyle": next(styles[colour]), "linewidth": 2, "marker": "o", "markersize": 4}
