@@ -80,8 +80,8 @@ def train(
             by popularity for softmax, which corrects for it, else uniformly (default: the whole catalogue; 32 for a
             model that has an MLP for each candidate at each moment)
         threshold: of clicks: ratings from here on are positive (default: 4, where the data has ratings)
-        negatives: of clicks: every event is positive and so many items that the user has not taken by then are sampled
-            as negatives, once and for all (default: 1, where the data has no ratings)
+        negatives: of clicks: every event is positive and so many items that the user does not take up to the end of the
+            part are sampled as negatives, once and for all (default: 1, where the data has no ratings)
         negatives_seed: of these samples (default: 0, whatever the seed of the training)
         samples: of clicks: a trained model's folder, or its clicks.parquet, whose samples are to be used again
         monitor: of clicks: gauc (AUC within each user, default) or auc on the validation part chooses the epoch
