@@ -73,7 +73,7 @@ def test_a_floor_retrieves_and_stands_once_among_the_baselines(folders, capsys):
     models = [result["model"] for result in json.loads(capsys.readouterr().out)]
     assert models == [
         "recattn.models.TargetAttention after transitions",
-        *("transitions", "popularity", "item-knn", "ease", "ease-recency"),
+        *("transitions", "popularity", "popularity-recent", "item-knn", "ease", "ease-recency"),
     ]
 
 
