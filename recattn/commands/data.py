@@ -4,7 +4,6 @@ from typing import Any, Unpack
 
 from recattn.commands.console import log, make_table, out
 from recattn.commands.data_flags import DataFlags, click_columns, reads_clicks
-from recattn.commands.unused import check_unused
 
 
 def data(name: str | None = None, verify: bool = True, **reading: Unpack[DataFlags]) -> None:
@@ -23,8 +22,7 @@ def data(name: str | None = None, verify: bool = True, **reading: Unpack[DataFla
             table.add_row(known.name, f"{known.rows:,}", f"{known.users:,}", f"{known.items:,}", known.description)
         out.print(table)
         return
-    if reads_clicks(reading):
-        check_unused("layout 'clicks'", {"verify": None if verify else verify})
+    if reads_clicks(reading, verify=verify):
         from recattn.data.click_tables import read_click_table
 
         delimiter, encoding = reading.get("delimiter"), reading.get("encoding", "utf-8")

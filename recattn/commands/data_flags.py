@@ -71,15 +71,19 @@ _OF_EVENTS = (
 _OF_CLICKS = ("label_column", "history_column", "history_separator", "context_columns", "ignored_columns")
 
 
-def reads_clicks(flags: DataFlags) -> bool:
+def reads_clicks(flags: DataFlags, *, verify: bool = True) -> bool:
     """Whether a click table is meant. Raises ConfigError for a flag that says how the other kind is read.
+
+    verify: False, of a named data set, is such a flag for a click table.
 
     >>> reads_clicks({"layout": "clicks", "label_column": "clicked"}), reads_clicks({"source": "ml-100k"})
     (True, False)
     """
     clicks = flags.get("layout") == "clicks"
     others = _OF_EVENTS if clicks else _OF_CLICKS
-    check_unused(f"layout {flags.get('layout', 'events')!r}", {name: flags.get(name) for name in others})
+    given: dict[str, object] = {name: flags.get(name) for name in others}
+    given["verify"] = None if verify or not clicks else verify
+    check_unused(f"layout {flags.get('layout', 'events')!r}", given)
     return clicks
 
 

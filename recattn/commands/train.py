@@ -112,7 +112,7 @@ def train(
 
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed must be 0 to 2^32 - 1, got {seed}")
-    tabled = reads_clicks(reading)
+    tabled = reads_clicks(reading, verify=verify)
     clicked = tabled or objective == "clicks"
     sampling: dict[str, Any] = {"threshold": threshold, "negatives": negatives, "negatives_seed": negatives_seed}
     sampling["samples"] = samples
@@ -120,7 +120,7 @@ def train(
     if tabled:
         cut: dict[str, Any] = {"min_item_events": None if min_item_events == 1 else min_item_events, "split": split}
         cut |= {"ties": None if ties == "file" else ties, "objective": None if objective == "clicks" else objective}
-        cut |= {"target": target, "verify": None if verify else verify}
+        cut["target"] = target
         check_unused("layout 'clicks'", {**cut, **sampling})
     else:
         check_unused(f"layout {reading.get('layout', 'events')!r}", held)

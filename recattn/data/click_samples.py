@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recattn.data.histories import Histories
+from recattn.data.ragged import offsets_of, steps_of
 from recattn.data.split import Targets
 from recattn.errors import ConfigError, DataError
 from recattn.nn.checks import check_count
@@ -130,11 +131,10 @@ def _never_taken(histories: Histories, users: NDArray[np.int64], random: np.rand
     taken = np.unique(owners * size + histories.items)
     owners, items = np.divmod(taken, size)
     counts = np.bincount(owners, minlength=histories.num_users)
-    starts = np.cumsum(counts) - counts
     lacking = histories.num_items - counts
     if len(users) and lacking[users].min() < 1:
         user = int(users[lacking[users].argmin()])
         raise DataError(f"user number {user} has taken all {histories.num_items} items: there is no negative to sample")
-    below = owners * size + items - 1 - (np.arange(len(taken)) - starts[owners])
+    below = owners * size + items - 1 - steps_of(counts)
     ranks = random.integers(lacking[users])
-    return ranks + 1 + np.searchsorted(below, users * size + ranks, side="right") - starts[users]
+    return ranks + 1 + np.searchsorted(below, users * size + ranks, side="right") - offsets_of(counts)[users]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recattn.data.ragged import offsets_of
 from recattn.data.text import read_text
 from recattn.errors import DataError
 
@@ -43,7 +44,7 @@ class SequenceFile:
         """The events in the order of the file."""
         words, lengths, _ = self._lines
         places = np.arange(int(lengths.sum()))
-        starts = np.cumsum(lengths) - lengths
+        starts = offsets_of(lengths)[:-1]
         is_item = np.ones(len(places), np.bool_)
         is_item[starts] = False
         table = pa.table(
@@ -75,7 +76,7 @@ class SequenceFile:
             raise DataError(f"{self.path} is empty")
         if (lengths == 1).any():
             raise DataError(f"{self.path}, line {numbers[int((lengths == 1).argmax())]}: a user without an item")
-        users = words.take(pa.array(np.cumsum(lengths) - lengths)).to_pandas()
+        users = words.take(pa.array(offsets_of(lengths)[:-1])).to_pandas()
         again = users.duplicated().to_numpy()
         if again.any():
             line = int(again.argmax())

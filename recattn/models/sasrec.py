@@ -1,5 +1,6 @@
 """SASRec and its descendants: a causal encoder reads the history, the catalogue is asked at every position."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 from recattn.batch import History
 from recattn.errors import ConfigError
 from recattn.models.event_embedding import EventEmbedding, Times
-from recattn.models.item_embedding import Combine, ItemEmbedding
+from recattn.models.item_embedding import Combine
 from recattn.models.next_item import NextItemModel
 from recattn.models.sequence_bias import SequenceBias
 from recattn.nn import Encoder, MultiHeadAttention
@@ -141,17 +142,7 @@ class SASRec(NextItemModel):
         self.id_dropout = id_dropout
         self.feature_sizes, self.feature_widths = self.events.items.feature_sizes, self.events.items.feature_widths
         self.separate_tables = separate_tables
-        self.answers: ItemEmbedding | None = None
-        if separate_tables:
-            self.answers = ItemEmbedding(
-                num_items,
-                dim,
-                feature_sizes=feature_sizes,
-                feature_widths=feature_widths,
-                combine=combine_features,
-                id_dropout=id_dropout,
-                embedding_std=embedding_std,
-            )
+        self.answers = copy.deepcopy(self.events.items) if separate_tables else None
         self.reset_parameters()
 
     @property

@@ -82,8 +82,10 @@ class StopOnNaN(Callback):
         loss = 0.0 if value is None else float(value)
         if not math.isfinite(loss):
             best, last = (Path(trainer.default_root_dir) / f"{name}.ckpt" for name in ("best", "last"))
-            kept = f"the best weights of the epochs before are in {best}" if best.exists() else "no epoch was finished"
-            if last.exists() and not best.exists():  # of a training without validation
+            kept = "no epoch was finished"
+            if best.exists():
+                kept = f"the best weights of the epochs before are in {best}"
+            elif last.exists():  # a training without validation
                 kept = f"the weights of the last epoch before are in {last}"
             raise ConfigError(
                 f"the loss became {loss} in epoch {trainer.current_epoch + 1}, and would again if this training were "

@@ -103,7 +103,7 @@ class ClickTableLoader:
         lengths = np.minimum(self._histories.lengths, self.max_length)
         counts = np.bincount(self.table.owners, minlength=len(lengths))
         histories = random.permutation(len(lengths))
-        group = (np.cumsum(counts[histories]) - counts[histories]) // (self.batch_size * BUCKET_BATCHES)
+        group = offsets_of(counts[histories])[:-1] // (self.batch_size * BUCKET_BATCHES)
         # Every other group runs from long to short, so that a batch across two groups is of like lengths too.
         by_length = np.where(group % 2 == 0, lengths[histories], -lengths[histories])
         histories = histories[np.lexsort((by_length, group))]
